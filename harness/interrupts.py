@@ -1,8 +1,10 @@
 """Ends that the user asks for, by Ctrl-C or SIGTERM, told from a KeyboardInterrupt that an item raises by itself."""
 
+import os
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -63,6 +65,40 @@ def signals_ignored() -> Iterator[None]:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def handlers_kept() -> Iterator[None]:
+    """Inside, which is short, a library may set its own handlers of the user's signals: afterwards ours are back."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in ENDING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def pausing_others(stop: Callable[[], None], go_on: Callable[[float], None]) -> Iterator[None]:
+    """Inside, Ctrl-Z calls ``stop`` before this process stops, and ``go_on`` with the length of the pause after it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def pause(number: int, frame: FrameType | None) -> None:
+        started = time.monotonic()
+        stop()
+        os.kill(os.getpid(), signal.SIGSTOP)
+        go_on(time.monotonic() - started)
+
+    before = signal.signal(signal.SIGTSTP, pause)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTSTP, before)
 
 
 def _note(number: int, frame: FrameType | None) -> None:

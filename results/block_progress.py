@@ -1,7 +1,7 @@
 """How far a block of a run is: its cells by state, its shards or rounds, why cells have failed, and what is left."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 from harness.results.block_plans import BlockPlan, CellPair
@@ -63,13 +63,16 @@ class PartProgress:
 class BlockProgress:
     """One block: a model on a data set under a protocol.
 
+    block     the settings of model, data set and protocol as text; several blocks can have the same title
     measured  number of cells that are not left; of a cell in shards, those that are measured count as a fraction
     parts     its shards or rounds, as long as cells are left
     failures  its failed cells
     portions  the seconds of what one process measures at a time: a shard, or the block; None if they are not known
     unknown   why they are not known, in words
+    guessed   whether nothing is measured of it, so that all seconds are guessed from those of other blocks
     """
 
+    block: str
     title: str
     counts: StateCounts
     measured: float
@@ -77,6 +80,7 @@ class BlockProgress:
     failures: tuple[FailedCell, ...]
     portions: tuple[float | None, ...]
     unknown: str
+    guessed: bool
 
     @property
     def seconds(self) -> float | None:
@@ -90,12 +94,14 @@ def block_progress(
     root: FolderTraces,
     parts: Mapping[str, FolderTraces | None],
     processes: Sequence[ProcessAtWork],
+    pace_of_others: Callable[[], Pace],
     now: float,
 ) -> BlockProgress:
     """The progress of a block ``now`` (seconds since 1970).
 
     ``root`` is the folder of the run. ``parts`` are those of the block's shards or rounds by name (None: it has not
-    begun); empty for a block that is measured as a whole.
+    begun); empty for a block that is measured as a whole. ``processes`` are those at work on the block. What other
+    blocks have taken (``pace_of_others``) is asked for if nothing is measured of this one.
     """
     folders = [folder for folder in parts.values() if folder is not None]
     joined = _settled_rows(plan, root, folders)
@@ -104,8 +110,10 @@ def block_progress(
     counts = StateCounts.of(rows.values(), len(plan.pairs))
     failures = tuple(FailedCell(*plan.pairs[pair], row.error) for pair, row in _failed_rows([rows]).items())
     if not counts.left:
-        return BlockProgress(title, counts, counts.cells, (), failures, (), "")
-    pace = Pace(each for folder in folders or [root] for each in folder.rows(plan.block).items())
+        return BlockProgress(plan.block, title, counts, counts.cells, (), failures, (), "", False)
+    own = Pace(each for folder in folders or [root] for each in folder.rows(plan.block).items())
+    pace = own if own.known else pace_of_others()
+    guessed = pace.known and not own.known
     progress_of = lambda rows, folder: _part_progress(plan, rows, folder, pace, processes, now)
     not_begun = progress_of(joined, None)
     progress = [
@@ -115,7 +123,8 @@ def block_progress(
     portions, unknown = _portions_left(plan, title, progress)
     in_units = sum(each.counts.cells - each.counts.left for each in progress) / len(progress)
     measured = counts.cells - counts.left if plan.in_rounds else in_units
-    return BlockProgress(title, counts, measured, tuple(progress) if parts else (), failures, portions, unknown)
+    shown = tuple(progress) if parts else ()
+    return BlockProgress(plan.block, title, counts, measured, shown, failures, portions, unknown, guessed)
 
 
 def _part_progress(
@@ -127,7 +136,7 @@ def _part_progress(
     now: float,
 ) -> PartProgress:
     """The progress of a part with these rows that count, and as yet without a name."""
-    working = [each for each in processes if each.alive and folder and _is_at(each, plan, folder)]
+    working = [each for each in processes if each.alive and folder and each.folder == folder.directory]
     seconds = _seconds_left(plan, rows, pace, working, now)
     return PartProgress("", StateCounts.of(rows.values(), len(plan.pairs)), folder is not None, seconds)
 
@@ -175,10 +184,6 @@ def _newest_code(rows: Rows) -> tuple[dict[str, CellRow], dict[str, CellRow]]:
 def _same_subject(subject: tuple[str, str], newest: tuple[str, str]) -> bool:
     """Whether code and weights are the same; a row of a model that was not loaded does not know the weights."""
     return subject[0] == newest[0] and (subject[1] == newest[1] or "" in (subject[1], newest[1]))
-
-
-def _is_at(process: ProcessAtWork, plan: BlockPlan, folder: FolderTraces) -> bool:
-    return (process.block, process.folder) == (plan.block, folder.directory)
 
 
 def _seconds_left(

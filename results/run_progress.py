@@ -5,23 +5,34 @@ All of it is read from the files of the run, on any machine that sees them. Noth
 
 import os
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cache, partial
 from pathlib import Path
 
 from harness.places import ROUNDS, SHARDS, shard_folder
 from harness.results.announcements import FOLDER
-from harness.results.block_plans import BlockPlan, newest_plans, titles_of, with_announced
+from harness.results.block_plans import (
+    BlockPlan,
+    LaunchTimes,
+    newest_launch,
+    newest_plans,
+    times_of_plan,
+    titles_of,
+    with_announced,
+)
 from harness.results.block_progress import BlockProgress, StateCounts, block_progress
 from harness.results.choice_files import LOCK
-from harness.results.part_folders import round_folders, shard_folders
+from harness.results.part_folders import round_folders, round_of, shard_folders, shard_of
 from harness.results.processes_at_work import UNANNOUNCED, ProcessAtWork, counts_as_alive, processes_in
+from harness.results.rows import last_rows
 from harness.results.run_traces import FolderTraces, begun_work
 from harness.results.store import Store
-from harness.results.time_left import End, expected_end
+from harness.results.time_left import End, Pace, expected_end
 
-SWEEP_FILE = "config/multirun.yaml"  # Hydra writes it when a sweep begins
+SWEEP_FILE = "config/multirun.yaml"  # Hydra writes it when a sweep begins, or a group of its jobs
 
 
 @dataclass(frozen=True)
@@ -32,7 +43,7 @@ class RunProgress:
     busy_end  when nothing will be left of the blocks that processes are at work on
     others    number of cells with a row that are no cells of the blocks: those of earlier commands
     damaged   number of lines and files that cannot be used
-    sweep     whether it is a run of ``harness run -m``: blocks that have not begun are not known
+    sweep     whether it is a run of ``harness run -m`` without a launcher: jobs that have not begun are not known
     """
 
     directory: Path
@@ -67,9 +78,11 @@ class RunFollower:
         """The progress of the run ``now`` (seconds since 1970)."""
         self._read()
         now = time.time() if now is None else now
-        plans = self._plans(now)
-        processes = self._processes(titles_of(plans.values()), now)
-        blocks = self._blocks(plans, processes, now)
+        launch = newest_launch(self.directory)
+        plans = self._plans(launch, now)
+        titles = titles_of(plans.values())
+        processes = self._processes(titles, now)
+        blocks = self._blocks(plans, titles, processes, now)
         left = {block for block, progress in zip(plans, blocks, strict=True) if progress.counts.left}
         processes = [each for each in processes if each.stage != UNANNOUNCED or each.block in left]
         alive = {each.block for each in processes if each.alive}
@@ -83,7 +96,7 @@ class RunFollower:
             _shared_end(busy, processes),
             self._others(plans),
             sum(folder.damaged for folder in self._folders.values()),
-            (self.directory / SWEEP_FILE).is_file(),
+            _is_sweep(self.directory / SWEEP_FILE, launch),
         )
 
     def _read(self) -> None:
@@ -92,9 +105,10 @@ class RunFollower:
         for folder in self._folders.values():
             folder.look()
 
-    def _plans(self, now: float) -> dict[str, BlockPlan]:
+    def _plans(self, launch: LaunchTimes | None, now: float) -> dict[str, BlockPlan]:
         """The plan of each block, with what the processes have announced beside it."""
-        plans = newest_plans(plan for folder in self._folders.values() for plan in folder.plans.values() if plan)
+        found = [plan for folder in self._folders.values() for plan in folder.plans.values() if plan]
+        plans = newest_plans(found, launch)
         configured = set(plans)
         for path, folder in self._folders.items():
             for work in folder.works.values():
@@ -115,13 +129,22 @@ class RunFollower:
         return sorted([*announced, *silent.values()], key=lambda each: not each.alive)
 
     def _blocks(
-        self, plans: dict[str, BlockPlan], processes: Sequence[ProcessAtWork], now: float
+        self, plans: dict[str, BlockPlan], titles: Mapping[str, str], processes: Sequence[ProcessAtWork], now: float
     ) -> list[BlockProgress]:
-        titles, root = titles_of(plans.values()), self._folders[self.directory]
-        return [
-            block_progress(plan, titles[block], root, self._parts(plan, processes), processes, now)
-            for block, plan in plans.items()
-        ]
+        root, at_work = self._folders[self.directory], defaultdict[str, list[ProcessAtWork]](list)
+        for each in processes:
+            at_work[each.block].append(each)
+        pace, found = cache(self._pace), []
+        for block, plan in plans.items():
+            parts = self._parts(plan, at_work[block])
+            of_others = partial(pace, bool(parts))
+            found.append(block_progress(plan, titles[block], root, parts, at_work[block], of_others, now))
+        return found
+
+    def _pace(self, in_parts: bool) -> Pace:
+        """What cells of all blocks have taken: those that are measured ``in_parts``, or those that are not."""
+        folders = [folder for path, folder in self._folders.items() if (path != self.directory) == in_parts]
+        return Pace(each for folder in folders for block in folder.blocks() for each in folder.rows(block).items())
 
     def _parts(self, plan: BlockPlan, processes: Sequence[ProcessAtWork]) -> dict[str, FolderTraces | None]:
         """The folders in which the shards or rounds of a block are measured; None for one that has not begun."""
@@ -130,7 +153,7 @@ class RunFollower:
         elif plan.shards > 1:
             paths = [self.directory / shard_folder(number, plan.shards) for number in range(plan.shards)]
         elif plan.in_rounds:
-            busy = {each.folder for each in processes if each.block == plan.block}
+            busy = {each.folder for each in processes}
             found = [path for path in self._folders if path.parent.name == ROUNDS]
             paths = [path for path in found if path in busy or self._folders[path].rows(plan.block)]
         else:
@@ -146,12 +169,19 @@ def _shared_end(blocks: Sequence[BlockProgress], processes: Sequence[ProcessAtWo
     """When nothing will be left of some blocks, measured by the processes that are alive."""
     portions = [seconds for block in blocks for seconds in block.portions]
     unknown = next((block.unknown for block in blocks if block.unknown), "")
-    return expected_end(portions, sum(each.alive for each in processes), unknown)
+    end = expected_end(portions, sum(each.alive for each in processes), unknown)
+    return end if end.seconds is None else replace(end, guessed=sum(block.guessed for block in blocks))
+
+
+def _is_sweep(path: Path, launch: LaunchTimes | None) -> bool:
+    """Whether Hydra's file of a sweep is there, and no launcher has written the configurations of all jobs since."""
+    return path.is_file() and (launch is None or launch.began < path.stat().st_mtime)
 
 
 def folder_to_follow(name: str, runs_directory: str | Path = "runs") -> Path:
     """The folder of a run, also of one that has no row yet: a name under ``runs_directory``, a path, ``latest`` or
-    ``previous`` (by the last row of it or its parts, and the last beginning of a process). UserError if there is none.
+    ``previous`` (by the last row of it or its parts, and the last beginning of a process or launch; by its
+    configurations where there is none of these). UserError if there is none.
     """
     runs = Path(runs_directory)
     if name in ("latest", "previous"):
@@ -174,33 +204,48 @@ def _holds_run(path: Path) -> bool:
 
 
 def _last_sign(run: Path) -> str:
-    """When the last row was finished, or the last process began (ISO, UTC); "" where there is neither."""
+    """When the last row was finished, or the last process or launch began (ISO, UTC).
+
+    Where there is none of these, when a configuration was last used, as in the second of several runs that one launch
+    measures; a copy of the run has other times. "" where there is none either.
+    """
     folders = [run, *_parts_of(run)]
-    works = [begun_work(path) for folder in folders for path in (folder / FOLDER).glob("*.jsonl")]
-    begun = [datetime.fromtimestamp(work.started, UTC).isoformat(timespec="microseconds") for work in works if work]
-    return max([*(Store(folder).last_written() for folder in folders), *begun])
+    begun = [work.started for folder in folders for path in _announcing(folder) if (work := begun_work(path))]
+    launch = newest_launch(run)
+    times = [*begun, launch.began] if launch else begun
+    signs = [*(_last_row(folder) for folder in folders), *map(_iso, times)]
+    return max(signs) or max((_iso(max(times_of_plan(path))) for path in run.glob("config/*.json")), default="")
+
+
+def _announcing(folder: Path) -> Iterator[Path]:
+    return (folder / FOLDER).glob("*.jsonl")
+
+
+def _last_row(folder: Path) -> str:
+    """When the last row was finished; "" without one. Pipes and devices are passed over: they have no end."""
+    files = (path for path in Store(folder).files() if path.is_file())
+    return max((str(row.get("finished") or "") for path in files for row in last_rows(path)), default="")
+
+
+def _iso(seconds: float) -> str:
+    """A time as in the rows."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds")
 
 
 def _parts_of(run: Path) -> list[Path]:
     """The folders of a run's shards and rounds, by their numbers."""
-    by_number = lambda paths: sorted(paths, key=lambda path: (path.name.partition("-of-")[2], _number_of(path)))
-    return [*by_number(shard_folders(run)), *by_number(round_folders(run))]
-
-
-def _number_of(part: Path) -> int:
-    number = part.name.partition("-of-")[0]
-    return int(number) if number.isdecimal() and number.isascii() and len(number) < 10 else 0
+    shards = sorted(shard_folders(run), key=lambda path: shard_of(path)[::-1])
+    return [*shards, *sorted(round_folders(run), key=round_of)]
 
 
 def _part_title(folder: Path) -> str:
     """``shard 3 of 16`` or ``round 2``; "" for the folder of a run."""
-    number, _, count = folder.name.partition("-of-")
-    if folder.parent.name == SHARDS and count:
-        return f"shard {number} of {count}"
-    return f"round {number}" if folder.parent.name == ROUNDS and number.isdecimal() else ""
+    shard, number = shard_of(folder), round_of(folder)
+    if shard is not None:
+        return "shard {} of {}".format(*shard)
+    return "" if number is None else f"round {number}"
 
 
 def _shards_in(folder: Path) -> int:
     """The number of shards of which a folder holds one; 1 for another folder."""
-    count = folder.name.partition("-of-")[2] if folder.parent.name == SHARDS else ""
-    return int(count) if count.isdecimal() and count.isascii() and 0 < len(count) < 6 else 1
+    return (shard_of(folder) or (0, 1))[1]

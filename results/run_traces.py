@@ -13,9 +13,17 @@ from typing import Any
 from harness.errors import printable
 from harness.places import MARKED, process_of
 from harness.results.announcements import FOLDER, rows_announced_in
-from harness.results.block_plans import BlockPlan, CellPair, CellSettings, plan_in, settings_of_cell
+from harness.results.block_plans import (
+    BlockPlan,
+    CellPair,
+    CellSettings,
+    read_plan,
+    settings_of_cell,
+    times_of_plan,
+)
 from harness.results.growing_file import GrowingFile
 from harness.results.rows import STATUSES, usable_row, writer_of
+from harness.results.run_files import RunFiles
 from harness.results.store import Store
 
 MOST_LETTERS = 500  # of the error of a row
@@ -79,8 +87,10 @@ class FolderTraces:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.works: dict[Path, WorkTrace] = {}
-        self.plans: dict[tuple[Path, float], BlockPlan | None] = {}
+        self.plans: dict[tuple[Path, tuple[float, float]], BlockPlan | None] = {}
         self._row_files: dict[Path, _RowFile] = {}
+        self._files_of: dict[str, list[_RowFile]] = {}
+        self._pending: dict[str, dict[CellPair, float]] = {}
         self._announcing: dict[Path, GrowingFile] = {}
         self._settings: dict[str, CellSettings | None] = {}
         self._merged: dict[str, tuple[Any, dict[CellPair, CellRow]]] = {}
@@ -98,10 +108,14 @@ class FolderTraces:
         for each in self._row_files.values():
             each.look(self._settings, earlier)
             earlier |= each.seen
+        self._files_of = defaultdict(list)
+        for each in self._row_files.values():
+            for block in each.rows:
+                self._files_of[block].append(each)
         self._look_at_works()
-        found = sorted((self.directory / "config").glob("*.json"))
-        keys = [(path, _changed_at(path)) for path in found]
-        self.plans = {key: self.plans[key] if key in self.plans else plan_in(self.directory, key[0]) for key in keys}
+        files, found = RunFiles(self.directory), sorted((self.directory / "config").glob("*.json"))
+        keys = [(path, times_of_plan(path)) for path in found]
+        self.plans = {key: self.plans[key] if key in self.plans else read_plan(files, key[0]) for key in keys}
 
     def _look_at_works(self) -> None:
         paths = sorted((self.directory / FOLDER).glob("*.jsonl"))
@@ -114,14 +128,18 @@ class FolderTraces:
                 work.announced.clear()
             for line in lines:
                 _announce(work, rows_announced_in(line) or [])
+        self._pending = defaultdict(dict)
+        for work in sorted(self.works.values(), key=lambda work: work.started):
+            for block, cells in work.announced.items():
+                self._pending[block] |= dict.fromkeys(cells, work.started)
 
-    def blocks(self) -> set[str]:
+    def blocks(self) -> list[str]:
         """The blocks that have rows."""
-        return {block for each in self._row_files.values() for block in each.rows}
+        return list(self._files_of)
 
     def rows(self, block: str) -> dict[CellPair, CellRow]:
         """The row that counts of each cell of a block."""
-        files = [each for each in self._row_files.values() if block in each.rows]
+        files = self._files_of.get(block, [])
         version = [(each.path, each.version) for each in files]
         if self._merged.get(block, (None,))[0] != version:
             merged: dict[CellPair, CellRow] = {}
@@ -130,10 +148,9 @@ class FolderTraces:
             self._merged[block] = version, merged
         return self._merged[block][1]
 
-    def pending(self, block: str) -> dict[CellPair, float]:
+    def pending(self, block: str) -> Mapping[CellPair, float]:
         """When the processes began that have announced cells of a block: an earlier row is measured once more."""
-        in_order = sorted(self.works.values(), key=lambda work: work.started)
-        return {pair: work.started for work in in_order for pair in work.announced.get(block, ())}
+        return self._pending.get(block, {})
 
     def silent_writers(self) -> Iterator[tuple[str, str, str, float]]:
         """Processes that live and write rows without having announced them, as notebooks do.
@@ -240,10 +257,3 @@ def _seconds_since_1970(finished: Any) -> float:
         return datetime.fromisoformat(finished).timestamp()
     except (TypeError, ValueError, OverflowError):
         return 0.0
-
-
-def _changed_at(path: Path) -> float:
-    try:
-        return path.stat().st_mtime_ns
-    except OSError:
-        return 0

@@ -13,6 +13,8 @@ class Pace:
 
     A cell is expected to take the mean of the same cell in other shards and rounds; else the mean of the cells of its
     metric; else that of all cells of the block; and nothing is known without a cell.
+
+    known  whether there is a cell that tells it
     """
 
     def __init__(self, measured: Iterable[tuple[CellPair, CellRow]]) -> None:
@@ -24,6 +26,7 @@ class Pace:
         self._of_pair = {pair: _mean(seconds) for pair, seconds in of_pair.items()}
         self._of_metric = {metric: _mean(seconds) for metric, seconds in of_metric.items()}
         self._of_all = _mean([each for seconds in of_metric.values() for each in seconds]) if of_metric else None
+        self.known = self._of_all is not None
 
     def seconds(self, pairs: Iterable[CellPair]) -> float | None:
         """The expected seconds of some cells together; None if nothing is known; 0 for no cells."""
@@ -39,10 +42,12 @@ class End:
 
     seconds  until then; None if it is not known
     unknown  why it is not known, in words
+    guessed  number of blocks of which nothing is measured, so that it is guessed from other blocks what they take
     """
 
     seconds: float | None
     unknown: str = ""
+    guessed: int = 0
 
 
 def expected_end(portions: Sequence[float | None], processes: int, unknown: str) -> End:

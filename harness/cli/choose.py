@@ -81,13 +81,16 @@ def execute(chosen: argparse.Namespace) -> int:
     supervisor = Supervisor()
 
     def measure(config: dict[str, Any]) -> int:
+        launcher = config.pop("launcher", {}).get("name", "here")
+        if launcher != "here":
+            raise UserError(f"launcher={launcher} came, expected none: a choice is made in one process")
         settings = {**config, "choose": {**choose, "json": chosen.json}}
         if supervised(config):
             return supervisor.measure(settings, in_sweep(), work="choose")
         return choose_settings(settings)
 
     try:
-        return for_each_job(hydra_arguments(chosen), measure)
+        return for_each_job(hydra_arguments(chosen), measure, with_launcher=True)
     finally:
         supervisor.end()
 

@@ -44,6 +44,7 @@ from harness.engine.variations import OVER, standard_choices
 from harness.errors import UserError, printable, unknown
 from harness.registry import METRICS
 
+QUOTED_OR_COLON = re.compile(r""""(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|\\:""")
 EXPLAINERS, OUR_METRICS = CATALOGUES["explainer"], CATALOGUES["metric"]
 
 
@@ -165,13 +166,17 @@ def words_of_job(arguments: Sequence[str]) -> list[str]:
     """
     key = lambda word: word.partition("=")[0]
     overrides = parsed_overrides(with_folders_spread(arguments))
-    typed = {key(each.input_line): each.input_line for each in overrides if not each.is_sweep_override()}
+    swept = {key(each.input_line) for each in overrides if each.is_sweep_override()}
+    typed = {key(each.input_line): each.input_line for each in overrides if key(each.input_line) not in swept}
     return [typed.get(key(word), as_typed(word)) for word in HydraConfig.get().overrides.task]
 
 
 def as_typed(word: str) -> str:
-    """A word of Hydra's as a user types it: Hydra puts a backslash before the colon of an import."""
-    return word.replace("\\:", ":")
+    """A word of Hydra's as a user types it: Hydra puts a backslash before the colon of an import.
+
+    What stands in quotes is the user's own text.
+    """
+    return re.sub(QUOTED_OR_COLON, lambda found: ":" if found[0] == "\\:" else found[0], word)
 
 
 def swept_options(arguments: Sequence[str]) -> dict[str, list[str]]:

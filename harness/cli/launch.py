@@ -1,19 +1,52 @@
 """The part of ``harness run`` that starts its jobs in other processes, and tells what has come of them."""
 
+import json
+import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
-from harness.errors import UserError
+from harness.errors import UserError, printable
 
 if TYPE_CHECKING:  # these modules import torch
     from harness.jobs.plan import Plan
     from harness.launching.jobs import LaunchedJob
     from harness.launching.settings import Launcher
+
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+@dataclass(frozen=True)
+class JobOfLaunch:
+    """What a job knows of the command that has started it, handed over as ``--launched JSON``.
+
+    in_sweep  whether the job is one of several, of which one that cannot be measured is no mistake
+    swept     the options of the model and of the data set that the command varies, by section
+    """
+
+    in_sweep: bool
+    swept: Mapping[str, Sequence[str]]
+
+    @classmethod
+    def of(cls, text: str) -> "JobOfLaunch":
+        """From the text that ``words`` has given; UserError for any other."""
+        try:
+            found = cls(**json.loads(text))
+            lists = [names for names in found.swept.values() if all(isinstance(name, str) for name in names)]
+            if isinstance(found.in_sweep, bool) and len(lists) == len(found.swept):
+                return found
+        except (ValueError, TypeError, AttributeError):
+            pass
+        raise UserError(f"--launched came with {text!r}, expected what a launcher writes there: it is not for typing")
+
+    @property
+    def words(self) -> list[str]:
+        """The argument of the job's command."""
+        return ["--launched", json.dumps(vars(self))]
 
 
 class Launch:
@@ -25,34 +58,51 @@ class Launch:
     def __init__(self, flags: Sequence[str]) -> None:
         self.flags = [flag for flag in flags if flag not in ("-m", "--multirun")]
         self.launcher: Launcher | None = None
-        self.configs, self.arguments = list[Mapping[str, Any]](), list[tuple[str, ...]]()
+        self.plans: list[Plan] = []
+        self.arguments: list[tuple[str, ...]] = []
+        self.cells: set[tuple[Path, str]] = set()  # of all jobs so far, by run
+        self.told = time.monotonic()  # when the number of jobs was last printed
 
-    def add(self, launcher: "Launcher", config: Mapping[str, Any], words: Sequence[str]) -> None:
+    def add(self, launcher: "Launcher", config: Mapping[str, Any], words: Sequence[str], about: JobOfLaunch) -> None:
         """Add a job by its configuration, which names a shard if it is one, and the words that Hydra composed it of."""
         from harness.jobs.plan import Plan
 
-        Plan.of(config)  # a mistake is told before anything is started
+        plan = Plan.of(config)  # a mistake is told before anything is started
         if self.launcher not in (None, launcher):
             raise UserError("the jobs of this sweep have different settings of launcher, expected the same for all")
         self.launcher = launcher
-        shard = config["runtime"]["shard"]
-        of_shard = [] if shard is None else [f"++runtime.shard={shard}"]
-        self.configs.append(config)
-        self.arguments.append(("run", *self.flags, *words, *of_shard))
+        shard = plan.runtime.shard
+        added = [] if shard is None else [f"++runtime.shard={shard}"]
+        if self._has_control(plan):
+            added.append("++runtime.control=false")
+        else:
+            plan = plan.with_control()
+        self.cells |= {(plan.directory, job.cell) for job in plan.jobs}
+        self.plans.append(plan)
+        self.arguments.append(("run", *self.flags, *about.words, *words, *added))
+        if time.monotonic() - self.told > SECONDS_BETWEEN_LINES:
+            _Lines(0, plan.runtime.quiet).say(f"{len(self.plans)} jobs composed so far; none is started yet")
+            self.told = time.monotonic()
+
+    def _has_control(self, plan: "Plan") -> bool:
+        """Whether earlier jobs measure all cells of the control that would be added, as in a sweep over explainers."""
+        cells = {job.cell for job in plan.with_control().jobs} - {job.cell for job in plan.jobs}
+        return bool(cells) and all((plan.directory, cell) in self.cells for cell in cells)
 
     def status(self) -> int:
         """Start the jobs, wait for them and print the tables; 1 if cells are lacking, or more failed than are allowed.
 
-        0 without jobs.
+        2 if cells are lacking because a job was refused, 0 without jobs.
         """
-        if not self.configs:
+        if not self.plans:
             return 0
         from harness.launching.engines import engine_of
-        from harness.launching.outcome import has_work, wholes_of, write_configs
+        from harness.launching.jobs import MISTAKE
+        from harness.launching.outcome import wholes_of, write_configs
 
         jobs = self._jobs()
         lines = _Lines(len(jobs), jobs[0].plan.runtime.quiet)
-        waiting = [job for job in jobs if has_work(job.plan)]
+        waiting = self._with_work(jobs)
         if len(waiting) < len(jobs):
             lines.say(f"{len(jobs) - len(waiting)} of {len(jobs)} jobs have nothing to measure, and are not started")
         if waiting:
@@ -60,20 +110,31 @@ class Launch:
             write_configs(wholes_of(job.plan for job in waiting))
             lines.say(f"what the jobs print: {_short(jobs[0].log.parent)}/NUMBER.log")
             engine_of(self.launcher)(waiting, self.launcher, lines.reports())
-        return _told(jobs)
+        status = _told(jobs, lines.refused)
+        return MISTAKE if status and lines.refused else status
+
+    def _with_work(self, jobs: Sequence["LaunchedJob"]) -> list["LaunchedJob"]:
+        """The jobs that have something to measure; costs that would get no time this way are nothing."""
+        from harness.launching.outcome import RunRows, has_work
+        from harness.launching.processes import share_a_device
+        from harness.launching.settings import Processes
+
+        runs = RunRows()
+        waiting = [job for job in jobs if has_work(job.plan, runs, timed=True)]
+        if isinstance(self.launcher, Processes) and share_a_device(self.launcher, len(waiting)):
+            return [job for job in waiting if has_work(job.plan, runs, timed=False)]
+        return waiting
 
     def _jobs(self) -> list["LaunchedJob"]:
-        """The jobs with their plans, numbers and logs."""
+        """The jobs with their numbers and logs."""
         from harness.jobs.parts import whole_of
-        from harness.jobs.plan import Plan
         from harness.launching.jobs import LaunchedJob
         from harness.places import JOBS
 
-        plans = [Plan.of(config).with_control() for config in self.configs]
-        folder = whole_of(plans[0]).directory / JOBS / datetime.now().strftime("%Y%m%d-%H%M%S.%f")
+        folder = whole_of(self.plans[0]).directory / JOBS / datetime.now().strftime("%Y%m%d-%H%M%S.%f")
         common = set.intersection(*map(set, self.arguments))
         own = [[word.lstrip("+") for word in words if word not in common] for words in self.arguments]
-        parts = zip(plans, own, self.arguments, strict=True)
+        parts = zip(self.plans, own, self.arguments, strict=True)
         return [
             LaunchedJob(number, " ".join([plan.title, *words]), arguments, folder / f"{number}.log", plan)
             for number, (plan, words, arguments) in enumerate(parts, 1)
@@ -87,19 +148,31 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True)
 
 
-def _told(jobs: Sequence["LaunchedJob"]) -> int:
+def _told(jobs: Sequence["LaunchedJob"], refused: bool) -> int:
     """Print what the runs have of the jobs; 1 if cells are lacking, or more failed than are allowed."""
-    from harness.launching.outcome import cell_statuses, counts_in_words, counts_of, wholes_of
+    from harness.launching.outcome import (
+        LACKING,
+        UNTIMED,
+        RunRows,
+        cell_statuses,
+        counts_in_words,
+        counts_of,
+        wholes_of,
+    )
 
-    status, of_all = 0, {}  # cells of several jobs can be the same
+    status, of_all, runs = 0, {}, RunRows()  # cells of several jobs can be the same
     for whole in wholes_of(job.plan for job in jobs):
-        found = cell_statuses(whole)
+        found = cell_statuses(whole, runs)
         counts = counts_of(found)
-        _print_table(whole, [cell for cell in found if found[cell] != "lacking"])
+        _print_table(whole, [cell for cell in found if found[cell] != LACKING])
         of_all |= {(whole.directory, cell): each for cell, each in found.items()}
-        status = max(status, int(counts["lacking"] > 0 or counts["failed"] > whole.runtime.max_failed))
-    more = "; the same command measures what is lacking" if "lacking" in of_all.values() else ""
-    print(f"{len(jobs)} jobs: {counts_in_words(counts_of(of_all))}{more}")
+        status = max(status, int(counts[LACKING] > 0 or counts["failed"] > whole.runtime.max_failed))
+    more = {
+        LACKING: "; mend what was refused" if refused else "; the same command measures what is lacking",
+        UNTIMED: "; launcher=here times costs, which jobs that share a device cannot",
+    }
+    hints = "".join(hint for each, hint in more.items() if each in of_all.values())
+    print(f"{len(jobs)} jobs: {counts_in_words(counts_of(of_all))}{hints}")
     return status
 
 
@@ -121,8 +194,8 @@ class _Lines:
 
     def __init__(self, jobs: int, quiet: bool) -> None:
         self.jobs, self.quiet = jobs, quiet
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
         self.started: dict[int, float] = {}
+        self.refused = False
 
     def reports(self) -> Any:
         """What a launcher calls."""
@@ -133,24 +206,24 @@ class _Lines:
     def say(self, text: str) -> None:
         """Print a line."""
         if not self.quiet:
-            self.console.print(text, markup=False)
+            print(text, file=sys.stderr, flush=True)
 
     def began(self, job: "LaunchedJob", where: str) -> None:
         """A job begins, or begins again."""
         self.started[job.number] = time.monotonic()
-        self.say(f"{self._number(job)}  {job.title}: begins{f' on {where}' if where else ''}")
+        self.say(f"{self._name(job)}: begins{f' on {where}' if where else ''}")
 
     def ended(self, job: "LaunchedJob", how: str) -> None:
         """A job has ended: what its run has of it now, and why something is lacking."""
+        from harness.launching.jobs import REFUSED
         from harness.launching.outcome import counts_in_words, counts_of_plan
 
+        self.refused |= how == REFUSED
         seconds = time.monotonic() - self.started.get(job.number, time.monotonic())
         counts = counts_of_plan(job.plan)
-        words = (
-            f"{self._number(job)}  {job.title}: {how or 'has ended'} after {seconds:.0f} s: {counts_in_words(counts)}"
-        )
-        last = job.last_line()
+        words = f"{self._name(job)}: {how or 'has ended'} after {seconds:.0f} s: {counts_in_words(counts)}"
+        last = printable(job.last_line())
         self.say(words + (f"; {_short(job.log)} ends with: {last}" if counts["lacking"] and last else ""))
 
-    def _number(self, job: "LaunchedJob") -> str:
-        return f"{job.number:>{len(str(self.jobs))}}/{self.jobs}"
+    def _name(self, job: "LaunchedJob") -> str:
+        return f"{job.number:>{len(str(self.jobs))}}/{self.jobs}  {printable(job.title)}"

@@ -42,8 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"harness: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        return _interrupted(words)
+    except KeyboardInterrupt as error:
+        return _interrupted(words, str(error))
     except SystemExit as done:  # Hydra ends the process where it refuses one of its own flags
         if isinstance(done.code, str):  # the words of a user's module that gives up
             print(f"harness: {done.code}", file=sys.stderr)
@@ -58,10 +58,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _interrupted(words)
 
 
-def _interrupted(words: Sequence[str]) -> int:
-    """Say that the user has ended the command; the exit status."""
-    resumes = "; finished cells are on disk, the same command resumes" if words[0] in RESUMED else ""
-    print(f"harness: interrupted{resumes}", file=sys.stderr)
+def _interrupted(words: Sequence[str], what_goes_on: str = "") -> int:
+    """Say that the user has ended the command, and what that means; the exit status."""
+    resumes = "finished cells are on disk, the same command resumes" if words[0] in RESUMED else ""
+    meaning = what_goes_on or resumes
+    print(f"harness: interrupted{f'; {meaning}' if meaning else ''}", file=sys.stderr)
     return 128 + (asked_to_end() or signal.SIGINT)
 
 

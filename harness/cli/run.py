@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import json
 import shlex
 import sys
 from collections.abc import Mapping
@@ -43,7 +42,8 @@ def add_parser(verbs: Any) -> Parser:
         f"""
 Cells (one explainer scored by one metric on one model and data set) that are finished in the run's folder are not
 measured again, so the same command resumes what was interrupted. The exit status is 1 if more than
-runtime.max_failed cells failed.
+runtime.max_failed cells failed. launcher=processes, slurm or ray measures the jobs of a sweep (-m), or the shards of a
+block (runtime.shards), in other processes; launcher.SETTING=VALUE sets how (docs/scale.md).
 
 {OVERRIDES_HELP}""",
         EXAMPLES,
@@ -54,7 +54,8 @@ runtime.max_failed cells failed.
     parser.add_argument(
         "--launched",
         metavar="OPTIONS",
-        help="given by a launcher to its jobs: measure in this process; OPTIONS (JSON) are those that the sweep varies",
+        type=str,
+        help="what a launcher hands over to the jobs that it starts; not for typing",
     )
     return parser
 
@@ -62,31 +63,34 @@ runtime.max_failed cells failed.
 def execute(chosen: argparse.Namespace) -> int:
     """Measure every job, here or by a launcher; 1 if more cells failed than are allowed."""
     from harness.cli.hydra_config import for_each_job, in_sweep, swept_options, words_of_job
-    from harness.cli.launch import Launch
+    from harness.cli.launch import JobOfLaunch, Launch
     from harness.jobs.supervisor import Supervisor
     from harness.launching.settings import Here, launcher_of
 
-    arguments, supervisor = hydra_arguments(chosen), Supervisor()
-    launched = chosen.launched is not None
-    swept = json.loads(chosen.launched) if launched else swept_options(arguments)
-    launch = Launch([*chosen.hydra, "--launched", json.dumps(swept)])
+    arguments, supervisor, launch = hydra_arguments(chosen), Supervisor(), Launch(chosen.hydra)
+    launched = None if chosen.launched is None else JobOfLaunch.of(chosen.launched)
+    swept = swept_options(arguments) if launched is None else launched.swept
 
     def measure(config: dict[str, Any]) -> int:
         launcher, statuses = launcher_of(config.pop("launcher", None)), [0]
+        about = launched or JobOfLaunch(in_sweep(), swept)
         for each in configs_of_shards(config):
-            if launcher != Here() and not launched:
-                launch.add(launcher, each, words_of_job(arguments))
+            if launcher != Here() and launched is None:
+                launch.add(launcher, each, words_of_job(arguments), about)
                 continue
             measure_one = supervisor.measure if supervised(each) else measure_settings
-            statuses.append(measure_one(each, in_sweep() or launched))
+            statuses.append(measure_one(each, about.in_sweep))
         return max(statuses)
 
     try:
         words = " ".join(chosen.overrides)
         decided = set(chosen.hydra) <= {"-m", "--multirun"} and "runtime.supervise" not in words
-        if SUPERVISES and decided and (launched or "launcher" not in words):
+        if SUPERVISES and decided and (launched is not None or "launcher" not in words):
             supervisor.start()  # it gets ready while the configuration is composed
         status = for_each_job(arguments, measure, with_launcher=True, swept=swept)
+        if status and launch.plans:
+            print("no job was started, since a job of this command cannot be measured", file=sys.stderr)
+            return status
         return max(status, launch.status())
     finally:
         supervisor.end()

@@ -101,8 +101,8 @@ def _show(follower: "RunFollower", every: float) -> "RunProgress":
 
 
 def _is_over(progress: "RunProgress") -> bool:
-    """Whether nothing is left and nobody is at work."""
-    return bool(progress.blocks) and not progress.counts.left and not progress.alive
+    """Whether cells are known of which none is left, and nobody is at work."""
+    return progress.counts.cells > 0 and not progress.counts.left and not progress.alive
 
 
 def _seconds(text: str) -> float:

@@ -64,13 +64,19 @@ def _measured_share(progress: RunProgress) -> str:
 
 def _end_told(end: End, progress: RunProgress) -> str:
     counts = progress.counts
+    if not counts.cells:
+        return "nothing is known yet: no configuration and no process tells which cells there are"
     if not counts.left:
-        return "nothing is left" + (f"; {_amount(counts.failed, 'cell')} failed" if counts.failed else "")
+        of_what = " of the jobs that have begun" if progress.sweep else ""
+        return f"nothing is left{of_what}" + (f"; {_amount(counts.failed, 'cell')} failed" if counts.failed else "")
     if end.seconds is None:
         return f"unknown ({end.unknown})"
     if end.seconds < 1:
         return "soon, or what is being measured takes longer than the cells before it"
-    return f"in about {_lasting(end.seconds)}, {_clock(progress.now + end.seconds, progress.now)}"
+    told = f"in about {_lasting(end.seconds)}, {_clock(progress.now + end.seconds, progress.now)}"
+    if not end.guessed:
+        return told
+    return f"{told}; a guess: nothing is measured of {_amount(end.guessed, 'block')}, expected to last like the others"
 
 
 def _lines_of_processes(progress: RunProgress) -> Iterator[str]:
@@ -129,19 +135,19 @@ def _rows(progress: RunProgress, fold: bool) -> Iterator[tuple[str, ...]]:
     if finished:
         yield _row_of_counts(f"{_amount(len(finished), 'finished block')}", _sum_of(finished), 0.0)
     for block in progress.blocks:
-        if block not in finished:
-            yield _row_of_counts(block.title, block.counts, block.seconds)
+        if block.counts.left or not fold:
+            yield _row_of_counts(block.title, block.counts, block.seconds, block.guessed)
             yield from _rows_of_parts(block)
     if len(progress.blocks) > 1:
-        seconds = [block.seconds for block in progress.blocks]
-        yield _row_of_counts("all", progress.counts, None if None in seconds else sum(seconds))
+        seconds, guessed = [block.seconds for block in progress.blocks], any(block.guessed for block in progress.blocks)
+        yield _row_of_counts("all", progress.counts, None if None in seconds else sum(seconds), guessed)
 
 
 def _rows_of_parts(block: BlockProgress) -> Iterator[tuple[str, ...]]:
     """Those shards or rounds that have begun and are not done, or have failed cells; and how many there are in all."""
     shown = [part for part in block.parts if part.begun and (part.counts.left or part.counts.failed)]
     for part in shown[:MOST_PARTS]:
-        yield _row_of_counts(f"  {part.name}", part.counts, part.seconds)
+        yield _row_of_counts(f"  {part.name}", part.counts, part.seconds, block.guessed)
     if block.parts:
         done, begun = sum(not part.counts.left for part in block.parts), sum(part.begun for part in block.parts)
         kind = block.parts[0].name.partition(" ")[0]
@@ -151,10 +157,10 @@ def _rows_of_parts(block: BlockProgress) -> Iterator[tuple[str, ...]]:
         )
 
 
-def _row_of_counts(title: str, counts: StateCounts, seconds: float | None) -> tuple[str, ...]:
+def _row_of_counts(title: str, counts: StateCounts, seconds: float | None, guessed: bool = False) -> tuple[str, ...]:
     numbers = (counts.cells, counts.done, counts.not_applicable, counts.failed, counts.left)
-    left = "" if not counts.left else "unknown" if seconds is None else _lasting(seconds)
-    return title, *map(str, numbers), left
+    known = "unknown" if seconds is None else f"{'~ ' if guessed else ''}{_lasting(seconds)}"
+    return title, *map(str, numbers), known if counts.left else ""
 
 
 def _sum_of(blocks: Sequence[BlockProgress]) -> StateCounts:
@@ -178,18 +184,19 @@ def _failures(progress: RunProgress) -> Iterator[str]:
 
 
 def _further_lines(progress: RunProgress) -> Iterator[str]:
-    busy = {each.title for each in progress.alive}
-    idle = [block for block in progress.blocks if block.counts.left and block.title not in busy]
+    busy = {each.block for each in progress.alive}
+    idle = [block for block in progress.blocks if block.counts.left and block.block not in busy]
     if progress.alive and idle:
         left = _amount(_sum_of(idle).left, "cell")
         yield f"left, with nobody at work on them: {left} of {_amount(len(idle), 'block')}"
     if progress.others:
-        yield f"not counted: {_amount(progress.others, 'cell')} of earlier commands"
+        jobs = " or earlier jobs of a sweep" if progress.sweep else ""
+        yield f"not counted: {_amount(progress.others, 'cell')} of earlier commands{jobs}"
     if progress.damaged:
         lines = _amount(progress.damaged, "damaged line or file", "damaged lines and files")
         yield f"ignored: {lines} (harness verify names them)"
     if progress.sweep:
-        yield "a sweep: its blocks that have not begun are not known"
+        yield "a sweep: its jobs that have not begun are not known"
 
 
 def _and_more(shown: Sequence[object], most: int) -> Iterator[str]:

@@ -8,15 +8,12 @@ memory meanwhile, its supervisor writes the announced rows, with the reason, and
 import os
 import signal
 import sys
-import threading
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from types import FrameType
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 
 from harness.errors import UserError
-from harness.interrupts import signals_ignored
+from harness.interrupts import pausing_others, signals_ignored
 from harness.jobs.limits import Limits
 from harness.jobs.runtime import Runtime
 from harness.jobs.watch import Watch
@@ -79,24 +76,15 @@ class Supervisor:
         self.worker = None
 
 
-@contextmanager
-def pausing_too(worker: int, limits: Limits) -> Iterator[None]:
+def pausing_too(worker: int, limits: Limits) -> AbstractContextManager[None]:
     """Inside, Ctrl-Z stops the worker as well, and it goes on with its supervisor; the pause counts for no limit."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
 
-    def pause(number: int, frame: FrameType | None) -> None:
-        started = time.monotonic()
+    def send(number: int) -> None:
         with suppress(ProcessLookupError):
-            os.killpg(worker, signal.SIGSTOP)
-        os.kill(os.getpid(), signal.SIGSTOP)
-        with suppress(ProcessLookupError):
-            os.killpg(worker, signal.SIGCONT)
-        limits.pauses(time.monotonic() - started)
+            os.killpg(worker, number)
 
-    before = signal.signal(signal.SIGTSTP, pause)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTSTP, before)
+    def go_on(seconds: float) -> None:
+        send(signal.SIGCONT)
+        limits.pauses(seconds)
+
+    return pausing_others(lambda: send(signal.SIGSTOP), go_on)

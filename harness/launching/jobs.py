@@ -1,19 +1,39 @@
 """The jobs that a launcher starts, how one is run, and where a launcher tells what becomes of them."""
 
 import ctypes
+import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from harness.jobs.parts import whole_of
 from harness.jobs.plan import Plan
 
 DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 END_OF_LOG = 4096  # bytes
+MISTAKE = 2  # the exit status of a command with a mistake, which is told in its log
+REFUSED = "was refused"
+PATIENCE_SECONDS = 60.0  # for a process that has been asked to end
+# A job finds modules where the command does that starts it: the working folder does not come first.
+BEGIN = (
+    "import sys, json; sys.path[:] = json.loads(sys.argv.pop(1)); from harness.cli.main import main; sys.exit(main())"
+)
+# What a job reads from its environment, which is another one's on a cluster. No secrets: the command is kept in files.
+HANDED_OVER = (
+    "PYTHONPATH",
+    "HARNESS_CACHE",
+    "TORCH_HOME",
+    "HF_HOME",
+    "HF_HUB_CACHE",
+    "HF_HUB_OFFLINE",
+    "CUBLAS_WORKSPACE_CONFIG",
+)
 WARNED_BY = signal.SIGUSR2  # from Slurm, before a job's time limit: the process above the command answers it
 
 
@@ -34,12 +54,18 @@ class LaunchedJob:
     log: Path
     plan: Plan = field(repr=False)
 
+    def command(self, threads: int) -> "JobCommand":
+        """What another process needs to run it, with a number of threads unless the user has set one."""
+        chosen = self.plan.runtime.threads or os.environ.get("OMP_NUM_THREADS") or threads
+        handed = {name: os.environ[name] for name in HANDED_OVER if name in os.environ}
+        words = [sys.executable, "-P", "-c", BEGIN, json.dumps(sys.path), *self.arguments]
+        return JobCommand(words, str(self.log), os.getcwd(), {**handed, "OMP_NUM_THREADS": str(chosen)})
+
     @property
-    def command(self) -> "JobCommand":
-        """What another process needs to run it."""
-        words = [sys.executable, "-m", "harness", *self.arguments]
-        paths = {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}
-        return JobCommand(words, str(self.log), os.getcwd(), paths)
+    def block(self) -> tuple[Path, str]:
+        """What it measures, or measures a shard of: a run's folder and a block in it."""
+        whole = whole_of(self.plan)
+        return whole.directory, whole.name
 
     def last_line(self) -> str:
         """The last line that it has printed; "" if there is none."""
@@ -65,11 +91,6 @@ class JobCommand:
     log: str
     folder: str
     environment: Mapping[str, str]
-
-    def with_threads(self, count: int) -> "JobCommand":
-        """The command with a number of threads for each of its processes, unless the user has set one."""
-        threads = os.environ.get("OMP_NUM_THREADS", str(count))
-        return replace(self, environment={**self.environment, "OMP_NUM_THREADS": threads})
 
     def start(self) -> subprocess.Popen:
         """Start the command in a session of its own, so that Ctrl-C comes only to the process that has started it."""
@@ -108,19 +129,42 @@ class Reports:
     say: Callable[[str], None]
 
 
-def end_processes(processes: list[subprocess.Popen]) -> None:
-    """Ask processes that still run to end, and wait until they have."""
-    running = [process for process in processes if process.poll() is None]
+def end_processes(processes: list[subprocess.Popen], patience: float = PATIENCE_SECONDS) -> None:
+    """Ask processes that still run to end, wait until they have, and kill those that take too long."""
+    running, end = [process for process in processes if process.poll() is None], time.monotonic() + patience
+    _send(running, signal.SIGTERM)
     for process in running:
-        with suppress(ProcessLookupError):
-            process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(max(0.0, end - time.monotonic()))
+    _send(running, signal.SIGKILL)
     for process in running:
         process.wait()
 
 
+def pause(processes: list[subprocess.Popen]) -> None:
+    """Stop processes as Ctrl-Z does."""
+    _send(processes, signal.SIGTSTP)
+
+
+def go_on(processes: list[subprocess.Popen]) -> None:
+    """Let processes go on that were stopped."""
+    _send(processes, signal.SIGCONT)
+
+
 def words_of_end(code: int) -> str:
-    """How a process has ended that did not end by itself; "" for one that did."""
-    return f"killed by signal {-code} ({signal.Signals(-code).name})" if code < 0 else ""
+    """How the process of a job has ended; "" for one that has measured, whatever came of its cells."""
+    if code >= 0:
+        return {0: "", 1: "", MISTAKE: REFUSED}.get(code, f"ended with status {code}")
+    names = {int(each): each.name for each in signal.Signals}
+    return f"killed by signal {-code}" + (f" ({names[-code]})" if -code in names else "")
+
+
+def _send(processes: list[subprocess.Popen], number: int) -> None:
+    """Send a signal to those that have not ended."""
+    for process in processes:
+        if process.poll() is None:
+            with suppress(ProcessLookupError):
+                process.send_signal(number)
 
 
 def _end_with_parent() -> None:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from harness.jobs.ownership import write_owned_config
@@ -12,20 +13,34 @@ from harness.jobs.runner import finished_rows
 from harness.results.store import Store
 
 LACKING = "lacking"
-WORDS = ("ok", "not_applicable", "failed", LACKING)
+UNTIMED = "untimed"  # the cost of an explainer, measured while another run used the device
+WORDS = ("ok", "not_applicable", "failed", UNTIMED, LACKING)
+
+
+class RunRows:
+    """The last row of each cell of runs, each of which is read once."""
+
+    def __init__(self) -> None:
+        self._rows = dict[Path, dict[str, dict[str, Any]]]()
+
+    def of(self, directory: Path) -> Mapping[str, Mapping[str, Any]]:
+        """The rows of the run in a folder."""
+        if directory not in self._rows:
+            self._rows[directory] = finished_rows(Store(directory))
+        return self._rows[directory]
 
 
 def counts_of_plan(plan: Plan) -> Counter[str]:
-    """The numbers of a plan's cells that are ok, not applicable, failed, or lacking; of a shard, of its own cells."""
-    return counts_of(cell_statuses(plan))
+    """The numbers of a plan's cells with each status; of a shard, of its own cells."""
+    return counts_of(cell_statuses(plan, RunRows()))
 
 
-def cell_statuses(plan: Plan) -> dict[str, str]:
-    """Cell -> its status, or ``lacking`` where the run has no row of the present code and weights."""
+def cell_statuses(plan: Plan, runs: RunRows) -> dict[str, str]:
+    """Cell -> its status; ``untimed`` for a cost without a time, and ``lacking`` without a row of the present code."""
     whole = whole_of(plan)
-    rows = finished_rows(Store(whole.directory))
+    rows = runs.of(whole.directory)
     if whole is not plan:
-        rows = {**finished_rows(Store(plan.directory)), **_current(whole, rows)}
+        rows = {**runs.of(plan.directory), **_current(whole, rows)}
     return {job.cell: _status_of(whole.state(job, rows.get(job.cell)), rows.get(job.cell)) for job in whole.jobs}
 
 
@@ -34,10 +49,15 @@ def counts_of(statuses: Mapping[Any, str]) -> Counter[str]:
     return Counter(statuses.values())
 
 
-def has_work(plan: Plan) -> bool:
-    """Whether cells of the block that the plan belongs to are to be measured; a shard may have all its own."""
+def has_work(plan: Plan, runs: RunRows, timed: bool) -> bool:
+    """Whether cells of the block that the plan belongs to are to be measured; a shard may have all its own.
+
+    Without ``timed`` costs are none of them that have only no time.
+    """
     whole = whole_of(plan)
-    return bool(whole.pending(finished_rows(Store(whole.directory))))
+    rows = runs.of(whole.directory)
+    found = ((whole.state(job, rows.get(job.cell)), rows.get(job.cell)) for job in whole.pending(rows))
+    return any(timed or _status_of(state, row) != UNTIMED for state, row in found)
 
 
 def write_configs(wholes: Iterable[Plan]) -> None:
@@ -67,4 +87,6 @@ def _current(whole: Plan, rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Ma
 
 
 def _status_of(state: str, row: Mapping[str, Any] | None) -> str:
-    return LACKING if row is None or state in ("new", "stale") else str(row["status"])
+    if row is None or state in ("new", "stale"):
+        return LACKING
+    return UNTIMED if state == "retry" and row["status"] == "ok" else str(row["status"])

@@ -8,14 +8,18 @@ import subprocess
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError, one_line
-from harness.launching.jobs import JobCommand, LaunchedJob, Reports
+from harness.launching.jobs import JobCommand, LaunchedJob, Reports, words_of_end
 from harness.launching.settings import Slurm
 from harness.models.state import needed
 
 LOOK_SECONDS = 5.0  # between two questions to Slurm
+ANSWER_SECONDS = 60.0
+PROGRAMS = ("sbatch", "srun", "squeue")
+ARRAY_FILE = "array"  # in the folder of a launch: the number of its array
 CHECK_SECONDS = 0.2
 WARNING_SECONDS = 90  # between the warning of a job and its time limit
 RUNNING = ("RUNNING", "COMPLETING", "SIGNALING", "STAGE_OUT", "RESIZING", "SUSPENDED", "STOPPED")
@@ -36,6 +40,7 @@ class ResumedCommand:
         self.running = [process]
         while process.poll() is None:  # and not wait(): what answers Slurm's warning could then not wait for its end
             time.sleep(CHECK_SECONDS)
+        _status_file(Path(self.command.log)).write_text(str(process.returncode))
         return process.returncode
 
     def checkpoint(self) -> Any:
@@ -60,18 +65,40 @@ def launch(jobs: Sequence[LaunchedJob], settings: Slurm, reports: Reports) -> No
     Ending this process ends no job.
     """
     submitit = needed("submitit", "launcher=slurm", "harness[slurm]")
-    if shutil.which("sbatch") is None:
-        raise UserError("launcher=slurm needs the commands of Slurm, and there is no sbatch: is this a login node?")
-    executor = submitit.SlurmExecutor(jobs[0].log.parent / "slurm", max_num_timeout=settings.requeues)
+    missing = [program for program in PROGRAMS if shutil.which(program) is None]
+    if missing:
+        raise UserError(
+            f"launcher=slurm needs the commands of Slurm, and there is no {missing[0]}: is this a login node?"
+        )
+    folder = jobs[0].log.parent / "slurm"
+    _refuse_second_start(folder.parent.parent)
+    executor = submitit.SlurmExecutor(folder, max_num_timeout=settings.requeues)
     executor.update_parameters(**sbatch_options(settings))
     try:
         with executor.batch():
-            submitted = [executor.submit(ResumedCommand(job.command)) for job in jobs]
-    except submitit.core.utils.FailedJobError as error:
+            submitted = [executor.submit(ResumedCommand(job.command(settings.cpus))) for job in jobs]
+    except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError, OSError) as error:
         raise UserError(f"Slurm refused the jobs: {one_line(error)}") from error
     array = submitted[0].job_id.partition("_")[0]
-    reports.say(f"Slurm has {len(jobs)} jobs, number {array}: scancel {array} ends them, ending this command does not")
-    _follow({each.job_id: job for each, job in zip(submitted, jobs, strict=True)}, array, reports)
+    (folder / ARRAY_FILE).write_text(array)
+    how_to_end = f"scancel {array} ends them"
+    reports.say(f"Slurm has {len(jobs)} jobs, number {array}: {how_to_end}, ending this command does not")
+    try:
+        _follow({each.job_id: job for each, job in zip(submitted, jobs, strict=True)}, array, reports)
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(f"the jobs go on in Slurm: harness watch shows them, {how_to_end}") from error
+
+
+def _refuse_second_start(launches: Path) -> None:
+    """UserError if Slurm still has jobs of an earlier launch of the same run, which would be measured twice."""
+    for file in launches.glob(f"*/slurm/{ARRAY_FILE}"):
+        array = file.read_text().strip()
+        states = [state for state, _ in (states_of(array) or {}).values()] if array.isdigit() else []
+        if any(state in (*RUNNING, *WAITING) for state in states):
+            raise UserError(
+                f"Slurm has jobs of this run already, number {array}, expected one start at a time: harness watch "
+                f"shows them, scancel {array} ends them"
+            )
 
 
 def _follow(jobs: dict[str, LaunchedJob], array: str, reports: Reports) -> None:
@@ -87,8 +114,22 @@ def _follow(jobs: dict[str, LaunchedJob], array: str, reports: Reports) -> None:
             if state == "RUNNING" and shown[number] != state:
                 reports.began(jobs[number], node)
             elif state not in (*RUNNING, *WAITING):
-                reports.ended(jobs.pop(number), "" if state in ("", "COMPLETED") else f"{state} in Slurm")
+                job = jobs.pop(number)
+                reports.ended(job, _how_ended(job) if state in ("", "COMPLETED") else f"{state} in Slurm")
             shown[number] = state
+
+
+def _status_file(log: Path) -> Path:
+    """The file in which a job leaves the exit status of its command, which Slurm does not know."""
+    return log.with_suffix(".status")
+
+
+def _how_ended(job: LaunchedJob) -> str:
+    """How the command of a job has ended."""
+    try:
+        return words_of_end(int(_status_file(job.log).read_text()))
+    except (OSError, ValueError):  # it was cancelled before it began, and Slurm has forgotten it
+        return "has left no exit status"
 
 
 def states_of(array: str) -> dict[str, tuple[str, str]] | None:
@@ -98,7 +139,10 @@ def states_of(array: str) -> dict[str, tuple[str, str]] | None:
     every cluster; ``sacct`` needs accounting.
     """
     command = ["squeue", "--states=all", "--array", "--noheader", "--format=%i|%T|%N", f"--jobs={array}"]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=ANSWER_SECONDS)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
     if answer.returncode:
         return {} if FORGOTTEN in answer.stderr else None
     rows = (line.split("|") for line in answer.stdout.splitlines() if line.count("|") == 2)

@@ -9,7 +9,7 @@ import pandas as pd
 from harness.engine.protocol import precision
 from harness.errors import NotApplicable, UserError, one_line, unknown
 from harness.identity import canonical
-from harness.jobs.lease import choose_device, lease
+from harness.jobs.lease import devices_named, lease
 from harness.jobs.ownership import is_own, programs_named
 from harness.jobs.plan import Plan
 from harness.jobs.runner import load_stage
@@ -142,8 +142,11 @@ def _draw_of_model(
     explainer: str | None,
     reasons: list[str],
 ) -> list[Path]:
-    device = choose_device(plan.runtime.device)
-    with lease(device, "share", say), precision(plan.protocol.dtype):
+    with (
+        lease(devices_named(plan.runtime.device), "share", say) as alone,
+        precision(plan.protocol.dtype),
+    ):
+        device = alone.device
         say(f"{plan.title}: loading model and data on {device}")
         try:
             stage = load_stage(plan, device)

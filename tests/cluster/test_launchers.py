@@ -26,7 +26,7 @@ def ended(process):
     """Exit status, last line of the table and messages of a command that is waited for."""
     table, told = process.communicate(timeout=PATIENCE)
     assert "Traceback" not in told, told
-    return process.returncode, table.rstrip().splitlines()[-1], told
+    return process.returncode, table.rstrip().rpartition("\n")[2], told
 
 
 def values_of(run):
@@ -45,6 +45,11 @@ def waited_for(condition):
     raise AssertionError("it did not come")
 
 
+def states_with(slurm, state):
+    """The jobs in a state."""
+    return {job for job, each in slurm.states().items() if each == state}
+
+
 def test_an_array_survives_a_cancelled_job_and_a_drained_node(slurm, tmp_path):
     words = ["-m", "explainer=saliency", "model.seed=0,1,2,3,4,5,6,7", "run=night", *SLURM]
     first = started(tmp_path, *words)
@@ -52,14 +57,16 @@ def test_an_array_survives_a_cancelled_job_and_a_drained_node(slurm, tmp_path):
     slurm.cancel(cancelled)
     waited_for(lambda: list(tmp_path.glob("night/cells/*.jsonl")))
     slurm.drain()  # what runs goes on, what waits has to wait
+    before = states_with(slurm, "RUNNING")
     time.sleep(5)
+    assert states_with(slurm, "RUNNING") <= before and states_with(slurm, "PENDING")
     slurm.resume()
     status, last, told = ended(first)
     assert status == 1 and last == "8 jobs: 14 ok, 2 lacking; the same command measures what is lacking"
     assert told.count("has ended") + told.count("CANCELLED in Slurm") == 8
     status, last, _ = ended(started(tmp_path, *words))
     assert (status, last) == (0, "8 jobs: 16 ok")
-    ended(started(tmp_path, *words[:3], "run=here"))
+    ended(started(tmp_path, *words[:3], "run=here", "runtime.supervise=false"))
     assert values_of(tmp_path / "night") == values_of(tmp_path / "here") != {}
 
 
@@ -77,9 +84,11 @@ def test_a_cluster_of_ray_measures_and_a_killed_job_takes_no_other_along(ray_clu
     words = ["-m", *deadly, "model.seed=0,1,2", "run=night"]
     ray = ["launcher=ray", f"launcher.address={ray_cluster}", "launcher.cpus=1"]
     status, last, told = ended(started(tmp_path, *words, *ray))
-    assert status == 1 and last == "3 jobs: 4 ok, 2 lacking; the same command measures what is lacking"
-    assert told.count("killed by signal 9 (SIGKILL)") == 1
-    status, last, _ = ended(started(tmp_path, *words, *ray))
-    assert (status, last) == (0, "3 jobs: 6 ok")
+    assert last == "3 jobs: 4 ok, 2 lacking; the same command measures what is lacking", told
+    assert status == 1 and told.count("killed by signal 9 (SIGKILL)") == 1 and told.count("begins on") == 3, told
     status, _, told = ended(started(tmp_path, *words, *ray, "launcher.cpus=64"))
     assert status == 2 and "launcher.cpus=64 and launcher.gpus=0 are more than any node of Ray has, expected" in told
+    (tmp_path / "mark.made").unlink()  # now Ray's own process is killed, which runs the command of a job
+    status, last, told = ended(started(tmp_path, *words, *ray, "explainer.killer_of_supervisors.generation=2"))
+    assert (status, last) == (0, "3 jobs: 6 ok"), told
+    assert told.count("lost in Ray") == 1, told

@@ -182,11 +182,22 @@ def test_every_configuration_on_a_command_line_can_be_composed(page, jobs_of):
 
 
 def overrides(arguments):
-    """The settings among arguments, without placeholders, and the first choice of each where several are swept over."""
+    """The settings among arguments, without placeholders, and the first choice of each where several are swept over.
+
+    Of a folder of experiments the first: test_a_folder_of_experiments_is_a_sweep_over_all_of_them composes all.
+    """
     settings = [each for each in arguments if re.match(r"[+~]?\w[\w./]*=|~\w+$", each) and not each.endswith("=...")]
-    sweep = "-m" in arguments
+    sweep = "-m" in arguments or any(first_in(each) != each.partition("=")[2] for each in settings)
     kept = [each for each in settings if not re.search("NAME|FOLDER|metric=mine", each)]
-    return tuple(re.sub(r"^([\w.]+=\w+),.*", r"\1", each) if sweep else each for each in kept)
+    kept = [re.sub(r"^([\w.]+=\w+),.*", r"\1", each) if sweep else each for each in kept]
+    return tuple(f"experiment={first_in(each)}" if each.startswith("experiment=") else each for each in kept)
+
+
+def first_in(setting):
+    """The experiment that a setting names, or the first one in the folder that it names."""
+    name, folder = setting.partition("=")[2], ROOT / "conf" / "experiment"
+    files = sorted((folder / name).glob("*.yaml"))
+    return f"{name}/{files[0].stem}" if files else name
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

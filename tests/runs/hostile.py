@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import torch
 
@@ -27,19 +28,28 @@ def exit_status(model, inputs, targets):
     os._exit(0)
 
 
-def killer_of_supervisors(model, inputs, targets, *, mark):
-    """Kills the process that watches over it, the first time: it makes the file ``mark``."""
+def is_first(mark):
+    """Whether no process has asked before: it makes a file beside ``mark``, since a file ``mark`` is part of a cell."""
     with contextlib.suppress(FileExistsError):
-        open(mark, "x").close()
-        os.kill(os.getppid(), signal.SIGKILL)
+        open(f"{mark}.made", "x").close()
+        return True
+    return False
+
+
+def killer_of_supervisors(model, inputs, targets, *, mark, generation=1):
+    """Kills the process that watches over it, or an earlier ancestor, the first time."""
+    if is_first(mark):
+        ancestor = os.getppid()
+        for _ in range(generation - 1):
+            ancestor = int(Path(f"/proc/{ancestor}/stat").read_text().rpartition(")")[2].split()[1])
+        os.kill(ancestor, signal.SIGKILL)
         time.sleep(60)
     return gradient_map(model, inputs, targets)
 
 
 def sleeper(model, inputs, targets, *, mark):
-    """Sleeps for ten minutes, the first time: it makes the file ``mark``."""
-    with contextlib.suppress(FileExistsError):
-        open(mark, "x").close()
+    """Sleeps for ten minutes, the first time."""
+    if is_first(mark):
         time.sleep(600)
     return gradient_map(model, inputs, targets)
 

@@ -1,5 +1,6 @@
 """Jobs that a launcher starts in other processes: each by itself, with the results of a run in one process."""
 
+import json
 import os
 import signal
 import subprocess
@@ -10,8 +11,10 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from harness.cli.launch import JobOfLaunch
 from harness.cli.main import main
 from harness.launching import processes
+from harness.launching.jobs import end_processes, words_of_end
 from harness.launching.processes import processes_at_once
 from harness.launching.settings import LAUNCHERS, Here, Processes, Slurm, launcher_of
 from harness.launching.slurm import sbatch_options, states_of
@@ -19,14 +22,15 @@ from harness.results.frames import read
 
 HERE = Path(__file__).parent
 BLOCK = ["model=toys:net", "dataset=toys:images", "metric=[sparseness,deletion]", "metric.deletion.steps=4"]
-QUIET = ["runtime.lease=share", "runtime.sheet=0", "launcher=processes"]
+QUIET = ["runtime.lease=share", "runtime.sheet=0", "runtime.threads=1", "launcher=processes"]
 
 
 def started(folder, *words):
     """``harness run`` of toys in another process."""
-    command = [sys.executable, "-m", "harness", "run", *BLOCK, *QUIET, f"runtime.runs={folder}", *words]
+    (folder / "pandas.py").write_text("raise SystemExit('the working folder hides a module')")
+    command = [sys.executable, "-P", "-m", "harness", "run", *BLOCK, *QUIET, f"runtime.runs={folder}", *words]
     paths = os.pathsep.join([str(HERE.parents[1]), str(HERE)])
-    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": paths}
     return subprocess.Popen(command, cwd=folder, env=environment, stdout=-1, stderr=-1, text=True)
 
 
@@ -52,7 +56,7 @@ def test_a_killed_job_takes_no_other_along_and_the_same_command_measures_what_it
     table, told = again.communicate(timeout=300)
     assert again.returncode == 0 and table.rstrip().endswith("2 jobs: 8 ok"), told
     assert "1 of 2 jobs have nothing to measure, and are not started" in told
-    here = started(tmp_path, *words[:-1], "run=here", "launcher=here")
+    here = started(tmp_path, *words[:-1], "run=here", "launcher=here", "runtime.supervise=false")
     here.communicate(timeout=300)
     assert values_of(tmp_path / "night") == values_of(tmp_path / "here") != {}
 
@@ -63,6 +67,26 @@ def test_shards_are_jobs_and_one_that_fails_fails_the_command(tmp_path):
     table, told = process.communicate(timeout=300)
     assert process.returncode == 1
     assert table.rstrip().endswith("2 jobs: 4 ok, 2 failed") and "runtime.shard=1: has ended" in told
+    facts = [json.loads(path.read_text()) for path in tmp_path.glob("shards/environment/*.json")]
+    assert {each["threads"] for each in facts} == {1}  # as runtime.threads says, for any launcher
+
+
+def test_what_is_wrong_with_a_shard_is_told_once(tmp_path):
+    process = started(tmp_path, "explainer=saliency", "runtime.shards=40", "launcher.at_once=1")
+    table, told = process.communicate(timeout=300)
+    assert process.returncode == 2 and table.rstrip() == "40 jobs: 4 lacking; mend what was refused"
+    assert told.count("expected at most 1: there are 8 samples") == told.count("was refused after") == 1
+
+
+def test_jobs_that_share_a_device_are_not_started_again_for_costs(tmp_path):
+    words = ["-m", "explainer=saliency", "~metric.deletion", "+metric.seconds_per_sample={}", "model.seed=0,1"]
+    for more in ("2 jobs, 2 at a time", "2 of 2 jobs have nothing to measure, and are not started"):
+        process = started(tmp_path, *words, "launcher.at_once=2")
+        table, told = process.communicate(timeout=300)
+        assert process.returncode == 0 and more in told
+        assert table.rstrip().endswith(
+            "4 ok, 4 untimed; launcher=here times costs, which jobs that share a device cannot"
+        )
 
 
 def test_jobs_end_with_the_command_that_has_started_them(tmp_path):
@@ -75,6 +99,104 @@ def test_jobs_end_with_the_command_that_has_started_them(tmp_path):
     assert process.returncode == 128 + signal.SIGTERM and "the same command resumes" in told
     (log,) = tmp_path.glob("night/jobs/*/1.log")
     assert "interrupted; finished cells are on disk" in log.read_text()
+
+
+@pytest.fixture
+def programs(tmp_path, monkeypatch):
+    """Puts programs of one line of shell each before all others."""
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    (tmp_path / "bin").mkdir()
+
+    def put(**lines):
+        for name, line in lines.items():
+            (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{line}\n")
+            (tmp_path / "bin" / name).chmod(0o755)
+
+    return put
+
+
+@pytest.fixture
+def jobs_of(tmp_path, monkeypatch):
+    """The jobs that a command would start, as lists of words."""
+
+    def jobs(*words):
+        given = []
+        monkeypatch.setattr(processes, "launch", lambda jobs, *others: given.extend(jobs))
+        assert main(["run", *BLOCK, *QUIET, f"runtime.runs={tmp_path}", *words]) == 1  # all is lacking
+        return given
+
+    return jobs
+
+
+def test_a_job_is_the_command_that_its_part_of_the_sweep_would_be(jobs_of):
+    seeds = jobs_of("-m", "explainer=saliency", "protocol.seed=5", "protocol.seed=0,1")
+    assert [job.plan.protocol.seed for job in seeds] == [0, 1]
+    assert [[word for word in job.arguments if "seed" in word][-1] for job in seeds] == [
+        "protocol.seed=0",
+        "protocol.seed=1",
+    ]
+    one = jobs_of("explainer=saliency", 'dataset.label="a\\:b"')
+    assert [word for word in one[0].arguments if "label" in word] == ['dataset.label="a\\:b"']
+    told = lambda job: JobOfLaunch.of(job.arguments[job.arguments.index("--launched") + 1])
+    assert told(one[0]) == JobOfLaunch(False, {}) and told(seeds[0]) == JobOfLaunch(True, {})
+    assert told(jobs_of("-m", "explainer=saliency", "model.seed=0,1")[0]) == JobOfLaunch(True, {"model": ["seed"]})
+
+
+def test_a_sweep_over_explainers_measures_the_control_once(jobs_of):
+    first, second = jobs_of("-m", "explainer=saliency,input_x_gradient")
+    assert [each.label for each in first.plan.explainers] == ["saliency", "random"]
+    assert [each.label for each in second.plan.explainers] == ["input_x_gradient"]
+    assert "++runtime.control=false" in second.arguments and "++runtime.control=false" not in first.arguments
+
+
+def test_who_decides_the_number_of_threads_of_a_job(jobs_of, monkeypatch):
+    threads = lambda job: job.command(3).environment["OMP_NUM_THREADS"]
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    (chosen,), (free,) = jobs_of("explainer=saliency"), jobs_of("explainer=saliency", "runtime.threads=null")
+    assert (threads(chosen), threads(free)) == ("1", "3")
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert (threads(chosen), threads(free)) == ("1", "2")
+
+
+@pytest.mark.parametrize("text", ["foo", "3", "{}", '{"in_sweep": 1, "swept": {}}', '{"in_sweep": true, "swept": [1]}'])
+def test_what_no_launcher_hands_over_is_refused(text, capsys):
+    assert main(["run", "--launched", text]) == 2
+    assert "--launched came with" in capsys.readouterr().err
+
+
+def test_how_a_job_has_ended_is_said_for_every_status():
+    assert [words_of_end(code) for code in (0, 1, 2, 137)] == ["", "", "was refused", "ended with status 137"]
+    assert [words_of_end(-9), words_of_end(-35)] == ["killed by signal 9 (SIGKILL)", "killed by signal 35"]
+
+
+def test_a_job_that_does_not_end_when_it_is_asked_is_killed():
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); time.sleep(60)"
+    process = subprocess.Popen([sys.executable, "-c", deaf], stdout=-1)
+    process.stdout.readline()
+    end_processes([process], patience=0.2)
+    assert process.returncode == -signal.SIGKILL
+
+
+def test_a_run_that_slurm_still_has_is_not_started_again(tmp_path, jobs_of, programs, capsys, monkeypatch):
+    programs(sbatch="true", srun="true", squeue="echo '7_0|PENDING|'")
+    array = tmp_path / "main" / "jobs" / "20260101-000000.000000" / "slurm" / "array"
+    array.parent.mkdir(parents=True)
+    array.write_text("7")
+    command = ["run", *BLOCK, "explainer=saliency", f"runtime.runs={tmp_path}", "launcher=slurm"]
+    assert main(command) == 2
+    assert "Slurm has jobs of this run already, number 7" in capsys.readouterr().err
+    programs(squeue="echo '7_0|COMPLETED|'")
+    assert main(command) == 2  # this sbatch says nothing
+    assert "Slurm refused the jobs" in capsys.readouterr().err
+
+
+def test_what_goes_on_when_the_command_is_ended_is_said(tmp_path, monkeypatch, capsys):
+    def ended(*given):
+        raise KeyboardInterrupt("the jobs go on in Slurm")
+
+    monkeypatch.setattr(processes, "launch", ended)
+    assert main(["run", *BLOCK, *QUIET, "explainer=saliency", f"runtime.runs={tmp_path}"]) == 130
+    assert capsys.readouterr().err.endswith("harness: interrupted; the jobs go on in Slurm\n")
 
 
 @pytest.mark.parametrize(
@@ -93,7 +215,7 @@ def test_jobs_end_with_the_command_that_has_started_them(tmp_path):
     ],
 )
 def test_a_mistake_is_told_in_one_line_before_anything_is_started(words, told, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(processes, "launch", lambda *given: None)
+    monkeypatch.setattr(processes, "launch", lambda *given: pytest.fail("a job was started"))
     monkeypatch.setenv("PATH", str(tmp_path))  # no Slurm here
     assert main(["run", *words.split(), *BLOCK, "explainer=saliency", f"runtime.runs={tmp_path}"]) == 2
     told_by_harness = [line for line in capsys.readouterr().err.splitlines() if line.startswith("harness: ")]
@@ -139,11 +261,8 @@ def test_what_sbatch_is_asked_for():
         ("true", {}),
     ],
 )
-def test_what_slurm_says_of_its_jobs(answer, found, tmp_path, monkeypatch):
-    program = tmp_path / "squeue"
-    program.write_text(f"#!/bin/sh\n{answer}\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+def test_what_slurm_says_of_its_jobs(answer, found, programs):
+    programs(squeue=answer)
     assert states_of("7") == found
 
 

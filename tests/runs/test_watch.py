@@ -14,10 +14,13 @@ from pathlib import Path
 import pytest
 
 import harness
+from harness.cli.launch import JobOfLaunch, Launch
 from harness.cli.main import main
 from harness.cli.watch_text import progress_lines
+from harness.launching.settings import Processes
 from harness.places import process_mark
 from harness.results import run_traces
+from harness.results.block_plans import BlockPlan, titles_of
 from harness.results.block_progress import StateCounts
 from harness.results.rows import CELL_COLUMNS, row_line
 from harness.results.run_files import RunFiles
@@ -38,8 +41,8 @@ class Planted:
         self.folder, self.protocol = folder, protocol
         self.explainers, self.metrics, self.runtime = explainers, metrics, runtime
 
-    def config(self, folder=None):
-        """Write the configuration of the block."""
+    def config(self, folder=None, written=None, used=None):
+        """Write the configuration of the block, ``written`` and last ``used`` so many seconds after START."""
         folder = folder or self.folder
         config = {
             "run": "night",
@@ -50,7 +53,12 @@ class Planted:
             "protocol": self.protocol,
             "runtime": {"shards": 1, "shard": None, **self.runtime},
         }
-        RunFiles(folder).write_text("config", "net-images-", json.dumps(config), "")
+        path = RunFiles(folder).write_text("config", "net-images-", json.dumps(config), "")
+        mark = path.with_name(f"{path.name}.own")
+        for each, time_ in ((path, written), (mark, used)):
+            if time_ is not None:
+                each.touch()
+                os.utime(each, (START + time_, START + time_))
         return self
 
     def row(self, cell, finished=0.0, **columns):
@@ -91,6 +99,16 @@ class Planted:
 
 def _iso(seconds):
     return datetime.fromtimestamp(START + seconds, UTC).isoformat(timespec="microseconds")
+
+
+def launched(folder, began, *logs):
+    """A folder of a launch that ``began`` so many seconds after START, whose jobs have written their ``logs`` since."""
+    launch = folder / "jobs" / datetime.fromtimestamp(START + began).strftime("%Y%m%d-%H%M%S.%f")
+    launch.mkdir(parents=True)
+    os.utime(launch.parent, (START + began, START + began))
+    for number, changed in enumerate(logs, 1):
+        (launch / f"{number}.log").touch()
+        os.utime(launch / f"{number}.log", (START + changed, START + changed))
 
 
 def looked(folder, now=0.0):
@@ -233,6 +251,50 @@ def test_a_block_of_which_nothing_is_measured_has_no_known_end(planted):
     assert "unknown" in shown(progress)
 
 
+def test_the_end_is_a_guess_while_nothing_is_measured_of_a_block(planted):
+    planted.write(planted.row("am", 0, seconds=2.0), planted.row("an", 10))
+    planted.announce("bm", changed=10)
+    Planted(planted.folder, protocol={**PROTOCOL, "seed": 1}, explainers="ax").config()
+    progress = looked(planted.folder, 10)
+    known, guess = 2 * (2 + 10), 2 * (2 + 10)  # b and c by the metrics; a and x of the other block too
+    assert progress.end == End(known + guess, guessed=1) and progress.busy_end == End(known)
+    text = shown(progress)
+    assert "a guess: nothing is measured of 1 block, expected to\n  last like the others" in text
+    assert re.search(r"\(seed=1\) .* ~ 24 s\nall .* ~ 48 s", text)
+
+
+def test_blocks_of_the_same_title_are_told_apart(planted):
+    other = Planted(planted.folder, explainers="a", metrics="m")
+    text = next((planted.folder / "config").glob("*.json")).read_text()
+    RunFiles(planted.folder).write_text("config", "b-", text.replace(f'"seed": {MODEL["seed"]}', '"seed": 7', 1), "")
+    other.write(other.row("am"))
+    planted.announce("an")
+    assert "left, with nobody at work on them: 6 cells of 1 block" in shown(looked(planted.folder))
+
+
+def test_where_no_cell_is_known_it_does_not_say_that_nothing_is_left(tmp_path):
+    (tmp_path / "night" / "config").mkdir(parents=True)
+    text = shown(looked(tmp_path / "night"))
+    assert "0 of 0 cells measured\nend: nothing is known yet: no configuration and no process tells" in text
+
+
+def test_titles_of_twice_as_many_blocks_take_twice_the_work():
+    class Protocol(dict):
+        asked = 0
+
+        def get(self, *words):
+            Protocol.asked += 1
+            return super().get(*words)
+
+    def asked(count):
+        Protocol.asked = 0
+        plans = [BlockPlan(str(n), ("net", "images"), Protocol(samples=8, seed=n), {}, {}) for n in range(count)]
+        assert titles_of(plans)["3"] == "net on images (seed=3)"
+        return Protocol.asked
+
+    assert asked(200) < 2.5 * asked(100)
+
+
 def test_cells_are_known_before_there_is_a_configuration(tmp_path):
     planted = Planted(tmp_path / "night")
     planted.announce("am", "an", "bm", stage="load")
@@ -324,6 +386,50 @@ def test_the_configuration_that_was_used_last_counts(tmp_path):
     used = old.with_name(f"{old.name}.own")
     used.touch(), os.utime(used, (START + 2, START + 2))  # the command was given once more
     assert looked(first.folder).counts == StateCounts(done=6)
+
+
+def test_all_jobs_of_the_newest_launch_count_whatever_else_was_configured(tmp_path):
+    folder = tmp_path / "night"
+    job = lambda explainers: Planted(folder, explainers=explainers, metrics="m")
+    job("d").config(written=-90, used=-80)  # of an earlier command, which was killed
+    launched(folder, -70)
+    job("e").config(written=-69, used=-69)  # of an earlier launch
+    first, follower = job("ab").config(written=-90, used=-60), RunFollower(folder)
+    follower.look(START)
+    launched(folder, 0, 20, 30)
+    first.config(written=-90, used=1)  # used in an earlier command too
+    job("bc").config(written=2, used=2)  # with a cell that the other job has too
+    assert follower.look(START + 10).counts == StateCounts(left=3), "a, b and c"
+    first.write(first.row("am"), first.row("bm"))
+    job("f").config(written=40, used=40)  # of a command that was given after the jobs had begun, which was killed
+    first.config(written=-90, used=50)  # the command was given once more, by hand
+    progress = follower.look(START + 60)
+    assert progress.counts == StateCounts(done=2, left=1) and "nothing is left" not in shown(progress)
+
+
+def test_a_launch_as_the_harness_writes_it_is_known_while_all_its_jobs_wait(config, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("harness.launching.engines.engine_of", lambda launcher: lambda jobs, settings, reports: None)
+    (tmp_path / "night" / "config").mkdir(parents=True)
+    (tmp_path / "night" / "config" / "multirun.yaml").touch()  # Hydra writes it before it composes the jobs
+    config["runtime"] |= {"control": False, "quiet": True}
+    launch = Launch([])
+    for label, settings in config["explainer"].items():
+        job = {**config, "explainer": {label: settings}}
+        launch.add(Processes(), job, [f"explainer={label}"], JobOfLaunch(True, {}))
+    assert launch.status() == 1
+    assert main(["watch", "latest", "--once", "--runs", str(tmp_path)]) == 1
+    text = capsys.readouterr().out
+    assert "0 of 4 cells measured (0 %)\nend: unknown" in text and "a sweep" not in text
+
+
+def test_of_a_sweep_only_the_jobs_that_have_begun_are_known(planted):
+    planted.config(written=2, used=2)
+    first = Planted(planted.folder, explainers="x", metrics="m").config(written=1, used=1)
+    (planted.folder / "config" / "multirun.yaml").touch()
+    planted.write(*(planted.row(cell) for cell in ("am", "an", "bm", "bn", "cm", "cn")), first.row("xm"))
+    text = shown(looked(planted.folder))
+    assert "end: nothing is left of the jobs that have begun\n" in text
+    assert "not counted: 1 cell of earlier commands or earlier jobs of a sweep\na sweep: its jobs that" in text
 
 
 def test_cells_of_older_code_are_left(planted):
@@ -437,6 +543,37 @@ def test_text_from_files_cannot_command_the_terminal(tmp_path):
     assert "scoring [bold]b[/bold] by m" in text
 
 
+def test_folders_with_other_names_are_no_parts(planted):
+    for name in ("shards/1-of-2\x1b[2J\x07", "shards/\x1b]0;x\x07-of-3", "rounds/1\x1b[2J"):
+        planted.config(planted.folder / name)
+        planted.announce("am", folder=planted.folder / name)
+    progress = looked(planted.folder)
+    assert not progress.processes and progress.counts == StateCounts(left=6) and "\x1b" not in shown(progress)
+
+
+def test_settings_that_are_nested_without_end_are_no_cell(planted):
+    deep = row = planted.row("am")
+    row["config"]["explainer"] = deep = {"name": "tensor"}
+    for _ in range(800):
+        deep["k"] = deep = {}
+    planted.write(row)
+    planted.announce("bn").write_text(json.dumps([row]) + "\n")
+    assert looked(planted.folder).counts == StateCounts(left=6)
+
+
+def test_pipes_devices_and_files_beyond_all_bounds_are_not_read(planted):
+    path = planted.write(planted.row("am"))
+    for folder, ending in (("config", "json"), ("cells", "jsonl"), ("working", "jsonl")):
+        (planted.folder / folder).mkdir(exist_ok=True)
+        os.mkfifo(planted.folder / folder / f"000001-pipe.{ending}")
+        (planted.folder / folder / f"000002-zero.{ending}").symlink_to("/dev/zero")
+    with (planted.folder / "config" / "net-large.json").open("wb") as file:
+        file.truncate(1 << 40)
+    command = [sys.executable, "-m", "harness.cli", "watch", "latest", "--once", "--runs", path.parents[2]]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=HERE.parents[1])
+    assert "1 of 6 cells measured" in done.stdout and "ignored: 3 damaged lines and files" in done.stdout
+
+
 def test_values_of_a_wrong_kind_in_sealed_rows_do_no_harm(planted):
     for number, value in enumerate([1, None, {"x": [2]}, "text", 10**400, -1, 1e300]):
         names = ("seconds", "finished", "error", "stick", "subject", "explainer")
@@ -481,9 +618,19 @@ def test_latest_is_the_run_with_the_last_row_or_process(planted, tmp_path, capsy
     sharded.write(sharded.row("am", 7), folder=sharded.folder / "shards" / "0-of-2")
     sharded.config(sharded.folder / "shards" / "0-of-2")
     monkeypatch.chdir(tmp_path)
-    for name, folder in (("latest", "later"), ("previous", "cut"), ("night", "night")):
+
+    def assert_shows(name, folder):
         assert main(["watch", name, "--once", "--runs", "."]) == 1
         assert capsys.readouterr().out.splitlines()[0].endswith(f"  {folder}")
+
+    for name, folder in (("latest", "later"), ("previous", "cut"), ("night", "night")):
+        assert_shows(name, folder)
+    waiting = Planted(tmp_path / "waiting").config(written=11)
+    launched(waiting.folder, 11)
+    assert_shows("latest", "waiting")
+    assert_shows("previous", "later")
+    Planted(tmp_path / "second").config(written=12)  # of the same launch, whose folder is in the first of its runs
+    assert_shows("latest", "second")
 
 
 def test_a_mistake_is_told_in_one_line(planted, tmp_path, capsys):

@@ -13,7 +13,7 @@ import torch
 import harness.api
 from harness.engine.reading import read_inputs
 from harness.identity import canonical, digest
-from harness.jobs.lease import choose_device
+from harness.jobs.lease import choose_device, devices_named, lease
 from harness.jobs.plan import Plan
 from harness.jobs.runner import finished_rows
 from harness.models.black_box import loaded_model
@@ -218,11 +218,10 @@ def evaluations_per_image(plan: Plan, stated: Mapping[str, Any]) -> float:
 def seconds_of_pass(plan: Plan) -> float:
     """Seconds per image of a forward pass, the fastest of a few, by the network as it was loaded."""
     model, data = loaded_model(plan.model.make()), plan.dataset.make()
-    device = choose_device(plan.runtime.device)
-    module = model.module.to(device)
-    inputs = read_inputs(model, data, slice(0, min(TIMED_IMAGES, len(data)))).to(device)
     taken = []
-    with torch.no_grad():
+    with lease(devices_named(plan.runtime.device), "share", lambda text: None) as alone, torch.no_grad():
+        module = model.module.to(alone.device)
+        inputs = read_inputs(model, data, slice(0, min(TIMED_IMAGES, len(data)))).to(alone.device)
         for _ in range(1 + TIMED_PASSES):
             start = time.perf_counter()
             module(inputs).sum().item()  # waits until the device is done
