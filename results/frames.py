@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from harness.catalogue import CATALOGUES
 from harness.errors import UserError, printable
-from harness.registry import EXPLAINERS
 from harness.results.choice_files import choice_in, is_run
 from harness.results.rows import CELL_COLUMNS, REAL_COLUMNS, WHOLE_COLUMNS
 from harness.results.score_table import SCORE_COLUMNS, score_schema
@@ -173,4 +173,5 @@ def controls_of(cells: pd.DataFrame, called: str = "explainer") -> frozenset[str
     """
     rows = zip(cells[called], cells["explainer"], cells["config"], strict=True)
     names = {label: configured(config, "explainer").get("name", name) for label, name, config in rows}
-    return frozenset(label for label, name in names.items() if name in EXPLAINERS and EXPLAINERS[name].control)
+    known = CATALOGUES["explainer"]  # the registry would import all explainers, and torch
+    return frozenset(label for label, name in names.items() if name in known and known[name].control)

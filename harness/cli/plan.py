@@ -31,7 +31,8 @@ once, would be tried again); failed (twice: runtime.retry=true tries again); not
 
 --estimate loads it, measures the pending cells on a few samples into a temporary folder, and predicts for each job (one
 model and data set) what all samples will take: passes of the model, time on one device, memory and disk; and the wall
-time with several devices. Finished cells cost nothing. See docs/runs.md, What a run will cost.
+time with several devices. Finished cells cost nothing. See docs/runs.md, What a run will cost. With launcher=slurm the
+request to Slurm is printed too, and after --estimate what of it is too little.
 
 {OVERRIDES_HELP}""",
         EXAMPLES,
@@ -48,14 +49,21 @@ time with several devices. Finished cells cost nothing. See docs/runs.md, What a
 def execute(chosen: argparse.Namespace) -> int:
     """Print the states of every job's cells, and of a sweep those of all jobs together; then what they will cost."""
     from harness.cli.hydra_config import for_each_job
+    from harness.jobs.runtime import Runtime
     from harness.jobs.supervisor import Supervisor
+    from harness.launching.settings import Slurm, launcher_of
 
     jobs, of_all, estimates = 0, {}, []  # cells of several jobs can be the same
     supervisor = Supervisor()
+    slurm, requested = None, 0  # the settings of a launcher are those of all jobs
 
     def plan_job(config: dict[str, Any]) -> None:
-        nonlocal jobs
+        nonlocal jobs, slurm, requested
+        launcher = launcher_of(config.pop("launcher", None))
         states = _printed_states(config)
+        if isinstance(launcher, Slurm) and PENDING & set(states.values()):
+            runtime = Runtime.of(config.get("runtime") or {})
+            slurm, requested = launcher, requested + (runtime.shards if runtime.shard is None else 1)
         further = {key[1] for key, state in states.items() if state in PENDING and key not in of_all}
         jobs += 1
         of_all.update(states)
@@ -66,13 +74,17 @@ def execute(chosen: argparse.Namespace) -> int:
             estimates.extend([found] if found.cells else [])  # none: shards have all of it, and are only to be joined
 
     try:
-        code = for_each_job(hydra_arguments(chosen), plan_job)
+        code = for_each_job(hydra_arguments(chosen), plan_job, with_launcher=True)
     finally:
         supervisor.end()
     if jobs > 1:
         print(f"all {jobs} jobs: {len(of_all)} cells: {_state_counts(of_all.values())}")
     if chosen.estimate and jobs:
         _print_estimates(estimates, code)
+    if slurm is not None:
+        from harness.cli.slurm_request import request_lines
+
+        print("\n".join(request_lines(slurm, requested, estimates)))
     return code
 
 

@@ -149,6 +149,14 @@ def states_of(array: str) -> dict[str, tuple[str, str]] | None:
     return {number: (state, node) for number, state, node in rows}
 
 
+def sbatch_words(settings: Slurm) -> list[str]:
+    """The request for each job as options of sbatch are typed, without those that do not concern what it gets."""
+    options = sbatch_options(settings)
+    options |= options.pop("additional_parameters")
+    left_out = ("job_name", "array_parallelism", "signal_delay_s", "stderr_to_stdout", "setup")
+    return [f"--{name.replace('_', '-')}={value}" for name, value in options.items() if name not in left_out]
+
+
 def sbatch_options(settings: Slurm) -> dict[str, Any]:
     """The options of sbatch, by the names that submitit gives them."""
     chosen = {name: getattr(settings, name) for name in ("partition", "account", "qos", "constraint")}

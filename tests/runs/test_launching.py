@@ -13,11 +13,13 @@ from omegaconf import OmegaConf
 
 from harness.cli.launch import JobOfLaunch
 from harness.cli.main import main
+from harness.cli.slurm_request import request_lines
+from harness.jobs.job_estimate import JobEstimate
 from harness.launching import processes
 from harness.launching.jobs import end_processes, words_of_end
 from harness.launching.processes import processes_at_once
 from harness.launching.settings import LAUNCHERS, Here, Processes, Slurm, launcher_of
-from harness.launching.slurm import sbatch_options, states_of
+from harness.launching.slurm import sbatch_options, sbatch_words, states_of
 from harness.results.frames import read
 
 HERE = Path(__file__).parent
@@ -225,9 +227,29 @@ def test_a_mistake_is_told_in_one_line_before_anything_is_started(words, told, t
 
 def test_other_verbs_and_cells_do_not_see_the_launcher(tmp_path, capsys):
     words = [*BLOCK, "explainer=saliency", f"runtime.runs={tmp_path}"]
-    assert main(["plan", *words]) == main(["plan", *words, "launcher=slurm", "launcher.partition=gpu"]) == 0
+    assert main(["plan", *words]) == main(["plan", *words, "launcher=ray", "launcher.gpus=1"]) == 0
     first, second = capsys.readouterr().out.split("toys:net on toys:images")[1:]
     assert first == second
+    assert main(["choose", *BLOCK, f"runtime.runs={tmp_path}", "launcher=ray"]) == 2
+    assert "launcher=ray came, expected none: a choice is made in one process" in capsys.readouterr().err
+
+
+def test_a_plan_tells_the_request_to_slurm_and_what_of_it_is_too_little(tmp_path, capsys):
+    words = [*BLOCK, "explainer=saliency", f"runtime.runs={tmp_path}", "-m", "model.seed=0,1", "launcher=slurm"]
+    assert main(["plan", *words, "runtime.shards=2", "launcher.at_once=3", "launcher.partition=gpu"]) == 0
+    *_, first, second = capsys.readouterr().out.splitlines()
+    assert first == "launcher=slurm would submit 4 jobs as one array, 3 at a time, each with"
+    assert set(second.split()) == {
+        "--partition=gpu", "--time=720", "--cpus-per-task=8", "--mem=32768MB", "--gpus-per-node=1"
+    }  # fmt: skip
+    estimate = JobEstimate("a block", "cpu", 1, 8, parts=[9_000.0], memory=(3.0, None))
+    *_, time, memory = request_lines(Slurm(hours=0.5, requeues=2, memory=2), 1, [estimate])
+    assert time == (
+        "warning: the longest job takes 2.50 h here, so that it comes into the queue again 4 times, and "
+        "launcher.requeues=2 lets it not end; launcher.hours=4 leaves it time"
+    )
+    assert memory == "warning: a job holds 3.0 GiB here; launcher.memory=4 is enough for it"
+    assert len(list(request_lines(Slurm(), 1, [estimate]))) == 2
 
 
 def test_each_launcher_has_its_settings_in_a_file_with_the_same_defaults():
@@ -248,7 +270,7 @@ def test_what_sbatch_is_asked_for():
     asked = {line.removeprefix("#SBATCH --") for line in text.splitlines() if line.startswith("#SBATCH")}
     expected = {"time=30", "gpus-per-node=2", "cpus-per-task=8", "mem=1536MB", "partition=long", "nodelist=n1"}
     assert expected | {"array=0-2%3", "job-name=harness", "signal=USR2@90"} <= asked
-    assert "module load x" in text
+    assert "module load x" in text and {word.removeprefix("--") for word in sbatch_words(settings)} <= asked
     assert not any(name.startswith("gpus") for name in sbatch_options(Slurm(gpus=0)))
 
 

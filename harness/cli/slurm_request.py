@@ -1,0 +1,31 @@
+"""What ``harness run launcher=slurm`` would ask of Slurm, as ``harness plan`` prints it."""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from harness.cli.estimate_text import time_in_words, works_of
+
+if TYPE_CHECKING:
+    from harness.jobs.job_estimate import JobEstimate
+    from harness.launching.settings import Slurm
+
+
+def request_lines(settings: "Slurm", jobs: int, estimates: Sequence["JobEstimate"]) -> Iterator[str]:
+    """The request for a number of jobs, and where it is less than they are estimated to need on this machine."""
+    from harness.launching.slurm import sbatch_words
+
+    at_once = min(settings.at_once, jobs)
+    yield f"launcher=slurm would submit {jobs} jobs as one array, {at_once} at a time, each with"
+    yield f"  {' '.join(sbatch_words(settings))}"
+    longest, limit = max(works_of(estimates), default=0.0), 3_600 * settings.hours
+    again = math.ceil(longest / limit) - 1
+    if again > 0:
+        told = (
+            f"the longest job takes {time_in_words(longest)} here, so that it comes into the queue again {again} times"
+        )
+        enough = "" if again <= settings.requeues else f", and launcher.requeues={settings.requeues} lets it not end"
+        yield f"warning: {told}{enough}; launcher.hours={math.ceil(1.5 * longest / 3_600)} leaves it time"
+    memory = max((each.memory[0] for each in estimates if each.memory[0] > settings.memory), default=0.0)
+    if memory:
+        yield f"warning: a job holds {memory:.1f} GiB here; launcher.memory={math.ceil(1.25 * memory)} is enough for it"
