@@ -1,4 +1,4 @@
-"""One-sided tests of means keep the error that they state, also where values are skewed."""
+"""Tests of means keep the error that they state, also where values are skewed."""
 
 import math
 
@@ -7,7 +7,13 @@ import pytest
 from scipy import stats
 
 from harness.reproducing.studies.degradation_ladder.order import p_of_means
-from harness.reproducing.studies.shared.mean_tests import mean_above_p, means_all_above, one_sided_limits
+from harness.reproducing.studies.shared.mean_tests import (
+    mean_above_p,
+    mean_differs_p,
+    means_all_above,
+    means_differ,
+    one_sided_limits,
+)
 from harness.results.statistics import interval
 
 LEVEL, SIDES = 0.025, ("greater", "less")
@@ -56,4 +62,6 @@ def test_a_mean_of_0_is_called_above_or_below_0_about_as_often_as_stated(drawn):
     if "skewed" in drawn:
         plain = [np.mean(stats.ttest_1samp(samples, 0, axis=1, alternative=side).pvalue <= LEVEL) for side in SIDES]
         assert max(plain) > 2 * LEVEL
+    assert np.mean([mean_differs_p(each) <= 2 * LEVEL for each in samples]) == pytest.approx(sum(errors))
+    assert np.mean([means_differ(*pair, 2 * LEVEL) for pair in zip(samples[::2], samples[1::2], strict=True)]) <= LEVEL
     assert np.mean([one_sided_limits(each, LEVEL)[1] > 0 for each in samples]) == pytest.approx(errors[0], abs=1e-3)

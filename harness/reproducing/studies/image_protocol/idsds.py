@@ -14,6 +14,7 @@ from harness.reproducing.studies.image_protocol.comparisons import (
     paired_values,
 )
 from harness.reproducing.studies.image_protocol.runs import MeasuredImages
+from harness.reproducing.studies.shared.mean_tests import T_TEST, mean_differs_p
 from harness.results.figures import GREY, figure, looks, panels, tidy
 from harness.results.numbers import significant
 
@@ -64,7 +65,7 @@ def _random_is_null(scores: pd.DataFrame) -> Claim:
     """That random maps have the mean 0 and the deviation of independent ranks."""
     values = paired_values(scores, IDSDS)["random"].dropna().to_numpy()
     count = len(values)
-    p_mean = float(stats.ttest_1samp(values, 0).pvalue)
+    p_mean = mean_differs_p(values)
     ratio = (count - 1) * values.var(ddof=1) / NULL_DEVIATION**2
     p_deviation = float(2 * min(stats.chi2.cdf(ratio, count - 1), stats.chi2.sf(ratio, count - 1)))
     least = min(p_mean, p_deviation)
@@ -75,7 +76,7 @@ def _random_is_null(scores: pd.DataFrame) -> Claim:
         holds=least >= 0.005,
         measured=f"mean {values.mean():.3f} (p = {significant(p_mean)}), deviation {values.std(ddof=1):.3f} "
         f"(p = {significant(p_deviation)}); both p at least 0.005",
-        why="t test and chi-squared test, together at 1 %",
+        why=f"{T_TEST} and chi-squared test, together at 1 %",
         source="algebra: the variance of Spearman's correlation of 16 numbers is 1/15",
         n=count,
     )

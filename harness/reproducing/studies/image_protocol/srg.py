@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from scipy import stats
 
 from harness.reproducing.findings import IDENTITY, PATTERN, Claim, Findings, numbers_of
 from harness.reproducing.studies.image_protocol.comparisons import (
@@ -16,6 +15,7 @@ from harness.reproducing.studies.image_protocol.comparisons import (
     paired_values,
 )
 from harness.reproducing.studies.image_protocol.runs import MeasuredImages, mean_with_error
+from harness.reproducing.studies.shared.mean_tests import T_TEST, mean_differs_p
 from harness.results.figures import figure, looks, panels, tidy
 from harness.results.numbers import significant
 from harness.results.reference import pairwise_tau
@@ -122,7 +122,7 @@ def _random_gains_nothing(scores: pd.DataFrame, setups: list[Setup]) -> Claim:
     words, p, n = [], [], 0
     for setup in setups:
         gains = paired_values(scores[scores["setup"] == setup.name], SRG)["random"].dropna()
-        p.append(float(stats.ttest_1samp(gains, 0).pvalue))
+        p.append(mean_differs_p(gains.to_numpy()))
         words.append(f"{gains.mean():.4f} ± {gains.std(ddof=1) / np.sqrt(len(gains)):.4f} ({setup.name})")
         n = len(gains)
     least = min(p) * len(p)
@@ -132,7 +132,7 @@ def _random_gains_nothing(scores: pd.DataFrame, setups: list[Setup]) -> Claim:
         says="The SRG of random maps is 0 within its sampling error.",
         holds=least >= 0.01,
         measured=f"{'; '.join(words)}; smallest corrected p = {significant(min(1.0, least))}, at least 0.01",
-        why="t tests, Bonferroni: a true 0 is called another number in 1 % of studies",
+        why=f"{T_TEST} Bonferroni: a true 0 is called another number in 1 % of studies",
         source="algebra: MIF and LIF of a random order have the same distribution",
         n=n,
     )

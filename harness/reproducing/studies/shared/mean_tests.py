@@ -1,4 +1,4 @@
-"""One-sided tests of means of independent values, such as paired differences, and verdicts on several of them.
+"""Tests of means of independent values, such as paired differences, and verdicts on several of them.
 
 A test by Student's t, or by signs, errs more often than it states where values are skewed. So the t that is corrected
 for skewness (Hall 1992, JRSS B 54) is used beside it, and the more careful of the two decides.
@@ -49,6 +49,19 @@ def mean_above_p(values: np.ndarray) -> float:
     error = float(values.std(ddof=1)) / math.sqrt(count)
     plain = float(values.mean()) / error if np.ptp(values) else corrected
     return float(stats.t.sf(min(plain, corrected), count - 1))
+
+
+def mean_differs_p(values: np.ndarray) -> float:
+    """The two-sided p-value that the mean of independent values (n,) is not 0, from both of ``mean_above_p``."""
+    values = np.asarray(values, dtype=float)
+    return min(1.0, 2 * min(mean_above_p(values), mean_above_p(-values)))
+
+
+def means_differ(first: np.ndarray, second: np.ndarray, level: float) -> bool:
+    """Whether the means of two independent samples are shown to differ, wrongly with a probability of at most
+    ``level``: the interval of one lies outside of that of the other, which is a careful test."""
+    (_, low, high), (_, other_low, other_high) = (one_sided_limits(each, level / 4) for each in (first, second))
+    return low > other_high or high < other_low
 
 
 def sign_flip_p(differences: np.ndarray) -> float:
