@@ -120,14 +120,14 @@ def _from_to(parts: Sequence[float]) -> str:
     return least if least == most else f"{least} to {most}"
 
 
-def works_of(jobs: Sequence[JobEstimate]) -> list[float]:
+def parallel_seconds(jobs: Sequence[JobEstimate]) -> list[float]:
     """The seconds of all that devices can do side by side: shards and jobs; rounds follow each other."""
     return [seconds for job in jobs for seconds in (job.parts if job.shards > 1 else [job.seconds])]
 
 
 def _devices(jobs: Sequence[JobEstimate]) -> Iterator[str]:
     """The wall time with several devices."""
-    works = works_of(jobs)
+    works = parallel_seconds(jobs)
     if len(works) < 2:
         return
     told = [f"{time_in_words(wall_seconds(works, count))} on {count}" for count in DEVICES]

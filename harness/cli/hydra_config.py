@@ -5,7 +5,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import product
 from typing import Any
 
@@ -42,6 +42,7 @@ from harness.cli.own_items import offer_own_items
 from harness.cli.sections import CONFIG_GROUPS, LABELLED_GROUPS, section_of_one
 from harness.engine.variations import OVER, standard_choices
 from harness.errors import UserError, printable, unknown
+from harness.places import temporary_folder
 from harness.registry import METRICS
 
 QUOTED_OR_COLON = re.compile(r""""(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|\\:""")
@@ -53,6 +54,7 @@ def for_each_job(
     job: Callable[[dict[str, Any]], int | None],
     *,
     with_launcher: bool = False,
+    notes_sweep: bool = False,
     swept: Mapping[str, Sequence[str]] | None = None,
 ) -> int:
     """Compose the configuration that command-line ``arguments`` describe, and call ``job`` with it as plain values.
@@ -61,8 +63,9 @@ def for_each_job(
     job returned (None counts as 0) is returned. A UserError of one job is printed, counts as 2, and does not end a
     sweep. Raises UserError, in one line, for anything Hydra does not understand.
 
-    ``with_launcher`` leaves the section ``launcher`` in the configuration. ``swept`` are the options of the model and
-    of the data set that the sweep varies to which these arguments belong, if they are those of one of its jobs.
+    ``with_launcher`` leaves the section ``launcher`` in the configuration. ``notes_sweep`` lets Hydra write a file
+    about a sweep into the run, which is for commands that measure it. ``swept`` are the options of the model and of the
+    data set that the sweep varies to which these arguments belong, if they are those of one of its jobs.
     """
     arguments = with_folders_spread(with_present_names(arguments))
     own_files = has_own_files(arguments)
@@ -78,8 +81,9 @@ def for_each_job(
     parts = _without_sweeps_over_groups(arguments)
     if len(parts) > 1 and any(re.match(r"[~+]|(model|dataset|explainer|metric)\.", word) for word in arguments):
         _check_parts(parts)  # only options of items can be refused in one part and not in another
-    for each in parts:
-        _compose_jobs(each, task)
+    with nullcontext() if notes_sweep else temporary_folder() as elsewhere:
+        for each in parts:
+            _compose_jobs(each, task, elsewhere)
     return max(statuses)
 
 
@@ -113,11 +117,18 @@ def _without_sweeps_over_groups(arguments: Sequence[str]) -> list[list[str]]:
     return [list(each) for each in product(*choices)]
 
 
-def _compose_jobs(arguments: Sequence[str], task: Callable[[DictConfig], None]) -> None:
-    """Let Hydra compose what the arguments describe, and call ``task`` with it; UserError for what it refuses."""
+def _compose_jobs(
+    arguments: Sequence[str], task: Callable[[DictConfig], None], notes_folder: str | None = None
+) -> None:
+    """Let Hydra compose what the arguments describe, and call ``task`` with it; UserError for what it refuses.
+
+    Its file about a sweep goes into ``notes_folder``, if given.
+    """
     before = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     # Hydra expects overrides side by side: a -m between them goes first.
     sys.argv = ["harness", *sorted(arguments, key=lambda argument: argument not in ("-m", "--multirun"))]
+    if notes_folder is not None and {"-m", "--multirun"} & set(arguments):
+        sys.argv.append(f'hydra.sweep.dir="{notes_folder}"')
     os.environ["HYDRA_FULL_ERROR"] = "1"  # then Hydra raises errors, and does not print and exit
     try:
         with _help_of_any_type():

@@ -21,7 +21,7 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 @dataclass(frozen=True)
-class JobOfLaunch:
+class LaunchContext:
     """What a job knows of the command that has started it, handed over as ``--launched JSON``.
 
     in_sweep  whether the job is one of several, of which one that cannot be measured is no mistake
@@ -32,7 +32,7 @@ class JobOfLaunch:
     swept: Mapping[str, Sequence[str]]
 
     @classmethod
-    def of(cls, text: str) -> "JobOfLaunch":
+    def of(cls, text: str) -> "LaunchContext":
         """From the text that ``words`` has given; UserError for any other."""
         try:
             found = cls(**json.loads(text))
@@ -61,9 +61,9 @@ class Launch:
         self.plans: list[Plan] = []
         self.arguments: list[tuple[str, ...]] = []
         self.cells: set[tuple[Path, str]] = set()  # of all jobs so far, by run
-        self.told = time.monotonic()  # when the number of jobs was last printed
+        self.last_line_at = time.monotonic()  # when the number of jobs was last printed
 
-    def add(self, launcher: "Launcher", config: Mapping[str, Any], words: Sequence[str], about: JobOfLaunch) -> None:
+    def add(self, launcher: "Launcher", config: Mapping[str, Any], words: Sequence[str], about: LaunchContext) -> None:
         """Add a job by its configuration, which names a shard if it is one, and the words that Hydra composed it of."""
         from harness.jobs.plan import Plan
 
@@ -80,28 +80,28 @@ class Launch:
         self.cells |= {(plan.directory, job.cell) for job in plan.jobs}
         self.plans.append(plan)
         self.arguments.append(("run", *self.flags, *about.words, *words, *added))
-        if time.monotonic() - self.told > SECONDS_BETWEEN_LINES:
-            _Lines(0, plan.runtime.quiet).say(f"{len(self.plans)} jobs composed so far; none is started yet")
-            self.told = time.monotonic()
+        if time.monotonic() - self.last_line_at > SECONDS_BETWEEN_LINES:
+            _JobMessages(0, plan.runtime.quiet).say(f"{len(self.plans)} jobs composed so far; none is started yet")
+            self.last_line_at = time.monotonic()
 
     def _has_control(self, plan: "Plan") -> bool:
         """Whether earlier jobs measure all cells of the control that would be added, as in a sweep over explainers."""
         cells = {job.cell for job in plan.with_control().jobs} - {job.cell for job in plan.jobs}
         return bool(cells) and all((plan.directory, cell) in self.cells for cell in cells)
 
-    def status(self) -> int:
-        """Start the jobs, wait for them and print the tables; 1 if cells are lacking, or more failed than are allowed.
+    def run(self) -> int:
+        """Start the jobs, wait for them and print the tables; 1 if cells are missing, or more failed than are allowed.
 
-        2 if cells are lacking because a job was refused, 0 without jobs.
+        2 if cells are missing because a job was refused, 0 without jobs.
         """
         if not self.plans:
             return 0
-        from harness.launching.engines import engine_of
         from harness.launching.jobs import MISTAKE
+        from harness.launching.launchers import launch_function
         from harness.launching.outcome import wholes_of, write_configs
 
         jobs = self._jobs()
-        lines = _Lines(len(jobs), jobs[0].plan.runtime.quiet)
+        lines = _JobMessages(len(jobs), jobs[0].plan.runtime.quiet)
         waiting = self._with_work(jobs)
         if len(waiting) < len(jobs):
             lines.say(f"{len(jobs) - len(waiting)} of {len(jobs)} jobs have nothing to measure, and are not started")
@@ -109,8 +109,8 @@ class Launch:
             _make_folder(jobs[0].log.parent)
             write_configs(wholes_of(job.plan for job in waiting))
             lines.say(f"what the jobs print: {_short(jobs[0].log.parent)}/NUMBER.log")
-            engine_of(self.launcher)(waiting, self.launcher, lines.reports())
-        status = _told(jobs, lines.refused)
+            launch_function(self.launcher)(waiting, self.launcher, lines.reports())
+        status = _print_outcome(jobs, lines.refused)
         return MISTAKE if status and lines.refused else status
 
     def _with_work(self, jobs: Sequence["LaunchedJob"]) -> list["LaunchedJob"]:
@@ -148,10 +148,10 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True)
 
 
-def _told(jobs: Sequence["LaunchedJob"], refused: bool) -> int:
-    """Print what the runs have of the jobs; 1 if cells are lacking, or more failed than are allowed."""
+def _print_outcome(jobs: Sequence["LaunchedJob"], refused: bool) -> int:
+    """Print what the runs have of the jobs; 1 if cells are missing, or more failed than are allowed."""
     from harness.launching.outcome import (
-        LACKING,
+        MISSING,
         UNTIMED,
         RunRows,
         cell_statuses,
@@ -164,12 +164,12 @@ def _told(jobs: Sequence["LaunchedJob"], refused: bool) -> int:
     for whole in wholes_of(job.plan for job in jobs):
         found = cell_statuses(whole, runs)
         counts = counts_of(found)
-        _print_table(whole, [cell for cell in found if found[cell] != LACKING])
+        _print_table(whole, [cell for cell in found if found[cell] != MISSING])
         of_all |= {(whole.directory, cell): each for cell, each in found.items()}
-        status = max(status, int(counts[LACKING] > 0 or counts["failed"] > whole.runtime.max_failed))
+        status = max(status, int(counts[MISSING] > 0 or counts["failed"] > whole.runtime.max_failed))
     more = {
-        LACKING: "; mend what was refused" if refused else "; the same command measures what is lacking",
-        UNTIMED: "; launcher=here times costs, which jobs that share a device cannot",
+        MISSING: "; correct what was refused" if refused else "; the same command measures what is missing",
+        UNTIMED: "; costs have no time where jobs shared a device: launcher=here, or a device for each job, times them",
     }
     hints = "".join(hint for each, hint in more.items() if each in of_all.values())
     print(f"{len(jobs)} jobs: {counts_in_words(counts_of(of_all))}{hints}")
@@ -189,7 +189,7 @@ def _short(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
-class _Lines:
+class _JobMessages:
     """Says when each job begins and ends, and what it has measured."""
 
     def __init__(self, jobs: int, quiet: bool) -> None:
@@ -214,7 +214,7 @@ class _Lines:
         self.say(f"{self._name(job)}: begins{f' on {where}' if where else ''}")
 
     def ended(self, job: "LaunchedJob", how: str) -> None:
-        """A job has ended: what its run has of it now, and why something is lacking."""
+        """A job has ended: what its run has of it now, and why something is missing."""
         from harness.launching.jobs import REFUSED
         from harness.launching.outcome import counts_in_words, counts_of_plan
 
@@ -223,7 +223,7 @@ class _Lines:
         counts = counts_of_plan(job.plan)
         words = f"{self._name(job)}: {how or 'has ended'} after {seconds:.0f} s: {counts_in_words(counts)}"
         last = printable(job.last_line())
-        self.say(words + (f"; {_short(job.log)} ends with: {last}" if counts["lacking"] and last else ""))
+        self.say(words + (f"; {_short(job.log)} ends with: {last}" if counts["missing"] and last else ""))
 
     def _name(self, job: "LaunchedJob") -> str:
         return f"{job.number:>{len(str(self.jobs))}}/{self.jobs}  {printable(job.title)}"

@@ -68,7 +68,7 @@ def execute(chosen: argparse.Namespace) -> int:
         jobs += 1
         of_all.update(states)
         if chosen.estimate and further:
-            from harness.cli.estimating import estimate_of
+            from harness.cli.estimate_process import estimate_of
 
             found = estimate_of(config, further, supervisor)
             estimates.extend([found] if found.cells else [])  # none: shards have all of it, and are only to be joined

@@ -30,6 +30,9 @@ EXAMPLES = {
         "the standard explainers and the function `bright` of mine.py"
     ),
     "harness run -m experiment=digits protocol.seed=0,1": "a sweep over two seeds",
+    "harness run -m experiment=digits protocol.seed=0,1 launcher=slurm launcher.partition=gpu": (
+        "the same, each seed as a job of Slurm"
+    ),
 }
 
 
@@ -41,9 +44,10 @@ def add_parser(verbs: Any) -> Parser:
         "measure: explain and score, keep the results, print the table",
         f"""
 Cells (one explainer scored by one metric on one model and data set) that are finished in the run's folder are not
-measured again, so the same command resumes what was interrupted. The exit status is 1 if more than
-runtime.max_failed cells failed. launcher=processes, slurm or ray measures the jobs of a sweep (-m), or the shards of a
-block (runtime.shards), in other processes; launcher.SETTING=VALUE sets how (docs/scale.md).
+measured again, so the same command resumes what was interrupted. The exit status is 0 if all is done, 1 if cells are
+missing or more than runtime.max_failed failed, and 2 for a mistake in the command. launcher=processes, slurm or ray
+measures the jobs of a sweep (-m), or the shards of a block (runtime.shards), in other processes; launcher.SETTING=VALUE
+sets how (docs/scale.md).
 
 {OVERRIDES_HELP}""",
         EXAMPLES,
@@ -55,7 +59,7 @@ block (runtime.shards), in other processes; launcher.SETTING=VALUE sets how (doc
         "--launched",
         metavar="OPTIONS",
         type=str,
-        help="what a launcher hands over to the jobs that it starts; not for typing",
+        help=argparse.SUPPRESS,  # what a launcher hands over to the jobs that it starts
     )
     return parser
 
@@ -63,17 +67,17 @@ block (runtime.shards), in other processes; launcher.SETTING=VALUE sets how (doc
 def execute(chosen: argparse.Namespace) -> int:
     """Measure every job, here or by a launcher; 1 if more cells failed than are allowed."""
     from harness.cli.hydra_config import for_each_job, in_sweep, swept_options, words_of_job
-    from harness.cli.launch import JobOfLaunch, Launch
+    from harness.cli.launch import Launch, LaunchContext
     from harness.jobs.supervisor import Supervisor
     from harness.launching.settings import Here, launcher_of
 
     arguments, supervisor, launch = hydra_arguments(chosen), Supervisor(), Launch(chosen.hydra)
-    launched = None if chosen.launched is None else JobOfLaunch.of(chosen.launched)
+    launched = None if chosen.launched is None else LaunchContext.of(chosen.launched)
     swept = swept_options(arguments) if launched is None else launched.swept
 
     def measure(config: dict[str, Any]) -> int:
         launcher, statuses = launcher_of(config.pop("launcher", None)), [0]
-        about = launched or JobOfLaunch(in_sweep(), swept)
+        about = launched or LaunchContext(in_sweep(), swept)
         for each in configs_of_shards(config):
             if launcher != Here() and launched is None:
                 launch.add(launcher, each, words_of_job(arguments), about)
@@ -87,11 +91,11 @@ def execute(chosen: argparse.Namespace) -> int:
         decided = set(chosen.hydra) <= {"-m", "--multirun"} and "runtime.supervise" not in words
         if SUPERVISES and decided and (launched is not None or "launcher" not in words):
             supervisor.start()  # it gets ready while the configuration is composed
-        status = for_each_job(arguments, measure, with_launcher=True, swept=swept)
+        status = for_each_job(arguments, measure, with_launcher=True, notes_sweep=True, swept=swept)
         if status and launch.plans:
-            print("no job was started, since a job of this command cannot be measured", file=sys.stderr)
+            print("no job was started, because at least one is not valid (see above)", file=sys.stderr)
             return status
-        return max(status, launch.status())
+        return max(status, launch.run())
     finally:
         supervisor.end()
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from harness.cli.estimate_text import time_in_words, works_of
+from harness.cli.estimate_text import parallel_seconds, time_in_words
 
 if TYPE_CHECKING:
     from harness.jobs.job_estimate import JobEstimate
@@ -18,13 +18,13 @@ def request_lines(settings: "Slurm", jobs: int, estimates: Sequence["JobEstimate
     at_once = min(settings.at_once, jobs)
     yield f"launcher=slurm would submit {jobs} jobs as one array, {at_once} at a time, each with"
     yield f"  {' '.join(sbatch_words(settings))}"
-    longest, limit = max(works_of(estimates), default=0.0), 3_600 * settings.hours
+    longest, limit = max(parallel_seconds(estimates), default=0.0), 3_600 * settings.hours
     again = math.ceil(longest / limit) - 1
     if again > 0:
         told = (
             f"the longest job takes {time_in_words(longest)} here, so that it comes into the queue again {again} times"
         )
-        enough = "" if again <= settings.requeues else f", and launcher.requeues={settings.requeues} lets it not end"
+        enough = "" if again <= settings.requeues else f", and launcher.requeues={settings.requeues} is too few"
         yield f"warning: {told}{enough}; launcher.hours={math.ceil(1.5 * longest / 3_600)} leaves it time"
     memory = max((each.memory[0] for each in estimates if each.memory[0] > settings.memory), default=0.0)
     if memory:

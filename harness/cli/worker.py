@@ -51,7 +51,7 @@ def work() -> None:
 def _measured_job(job: dict[str, Any], watched: Watched) -> int | None:
     """Measure a job; its exit status, or None if something else was told."""
     from harness.cli.choose import choose_settings
-    from harness.cli.estimating import estimate_settings
+    from harness.cli.estimate_process import estimate_settings
     from harness.cli.run import measure_settings
     from harness.engine.item_guard import Spoilt
 

@@ -1,4 +1,4 @@
-"""Measures a block on few of its samples, into a temporary run; ``harness.jobs.estimate`` computes what all will take.
+"""Measures a block on few of its samples, into a temporary run; ``harness.jobs.forecast`` computes what all will take.
 
 The engine, the explainers, the metrics and all options are those of the run. What each piece of the work takes is read
 between the calls of the recorder, as in a choice of ``harness choose``.
@@ -18,9 +18,10 @@ from harness.engine.protocol import precision
 from harness.engine.selection import Job
 from harness.errors import NotApplicable, UserError, one_line
 from harness.interrupts import asked_by_user
+from harness.jobs.calibration_run import SmallRun
 from harness.jobs.channel import Watched
 from harness.jobs.environment import device_name
-from harness.jobs.estimate import Cell, Forecast, Measurement, Shape, Workload, is_worth_it, next_size
+from harness.jobs.forecast import Cell, Forecast, Measurement, Shape, Workload, is_worth_it, next_size
 from harness.jobs.job_estimate import JobEstimate
 from harness.jobs.lease import Alone, devices_named, lease
 from harness.jobs.pending_work import works_of
@@ -28,7 +29,6 @@ from harness.jobs.plan import Plan
 from harness.jobs.progress import Progress
 from harness.jobs.run_labels import labelled_in_run
 from harness.jobs.runner import finished_rows, uncut_stage
-from harness.jobs.small_run import SmallRun
 from harness.messages import heard_by, watched_by
 from harness.results.store import Store
 

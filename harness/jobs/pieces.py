@@ -14,7 +14,7 @@ from harness.engine.cost import PassCounter, synchronize
 from harness.engine.selection import Chosen, Job
 from harness.engine.stage import Stage
 from harness.jobs.charging import ChargingRecorder, Meter
-from harness.jobs.estimate import Piece
+from harness.jobs.forecast import Piece
 from harness.messages import metered_by
 
 EVERY_SECONDS = 0.05  # between two looks at the memory

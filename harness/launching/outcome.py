@@ -12,9 +12,9 @@ from harness.jobs.recorders import config_text
 from harness.jobs.runner import finished_rows
 from harness.results.store import Store
 
-LACKING = "lacking"
+MISSING = "missing"
 UNTIMED = "untimed"  # the cost of an explainer, measured while another run used the device
-WORDS = ("ok", "not_applicable", "failed", UNTIMED, LACKING)
+WORDS = ("ok", "not_applicable", "failed", UNTIMED, MISSING)
 
 
 class RunRows:
@@ -36,7 +36,7 @@ def counts_of_plan(plan: Plan) -> Counter[str]:
 
 
 def cell_statuses(plan: Plan, runs: RunRows) -> dict[str, str]:
-    """Cell -> its status; ``untimed`` for a cost without a time, and ``lacking`` without a row of the present code."""
+    """Cell -> its status; ``untimed`` for a cost without a time, and ``missing`` without a row of the present code."""
     whole = whole_of(plan)
     rows = runs.of(whole.directory)
     if whole is not plan:
@@ -88,5 +88,5 @@ def _current(whole: Plan, rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Ma
 
 def _status_of(state: str, row: Mapping[str, Any] | None) -> str:
     if row is None or state in ("new", "stale"):
-        return LACKING
+        return MISSING
     return UNTIMED if state == "retry" and row["status"] == "ok" else str(row["status"])

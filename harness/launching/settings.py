@@ -9,7 +9,7 @@ from harness.errors import UserError, unknown
 from harness.option_kinds import check_fields, settings
 from harness.option_types import Count, Positive, Range, SizeOrZero
 
-Some = Annotated[float, Range(0, 10**4)]
+ResourceAmount = Annotated[float, Range(0, 10**4)]
 
 
 class Launcher:
@@ -40,7 +40,7 @@ class Slurm(Launcher):
 
     at_once     jobs that run at the same time
     hours       time limit of a job
-    requeues    how often a job comes into the queue again that has hit its time limit or was preempted
+    requeues    how often a job that reaches its time limit comes into the queue again
     gpus, cpus  for each job; no GPU is asked for with 0
     memory      GiB for each job
     more        further options of sbatch by their long names
@@ -66,8 +66,8 @@ class Slurm(Launcher):
         for option in self.more:
             if not re.fullmatch(r"[a-z][a-z-]*", str(option)) or option in named:
                 raise UserError(
-                    f"launcher.more has {str(option)!r}, expected long names of options of sbatch without dashes, such "
-                    "as exclude, that are no setting of launcher and that the harness does not set itself"
+                    f"launcher.more has {str(option)!r}, expected long names of options of sbatch without the leading "
+                    "--, such as exclude, that are no setting of launcher and that the harness does not set itself"
                 )
 
 
@@ -77,12 +77,12 @@ class Ray(Launcher):
 
     address     of a running cluster; ``auto`` finds one on this machine, None starts one
     gpus, cpus  for each job
-    retries     how often a job is started again whose process or node is lost
+    retries     how often a job is started again after its process or node was lost
     """
 
     address: str | None = None
-    gpus: Some = 0.0
-    cpus: Some = 2.0
+    gpus: ResourceAmount = 0.0
+    cpus: ResourceAmount = 2.0
     retries: SizeOrZero = 3
 
 

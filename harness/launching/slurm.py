@@ -16,18 +16,18 @@ from harness.launching.jobs import JobCommand, LaunchedJob, Reports, words_of_en
 from harness.launching.settings import Slurm
 from harness.models.state import needed
 
-LOOK_SECONDS = 5.0  # between two questions to Slurm
+SECONDS_BETWEEN_QUESTIONS = 5.0  # between two questions to Slurm
 ANSWER_SECONDS = 60.0
 PROGRAMS = ("sbatch", "srun", "squeue")
 ARRAY_FILE = "array"  # in the folder of a launch: the number of its array
-CHECK_SECONDS = 0.2
+SECONDS_BETWEEN_LOOKS = 0.2
 WARNING_SECONDS = 90  # between the warning of a job and its time limit
 RUNNING = ("RUNNING", "COMPLETING", "SIGNALING", "STAGE_OUT", "RESIZING", "SUSPENDED", "STOPPED")
 WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD", "SPECIAL_EXIT")
 FORGOTTEN = "Invalid job id"  # what squeue says of jobs that ended some minutes ago
 
 
-class ResumedCommand:
+class RequeuableCommand:
     """The command of a job as submitit calls it; before its time limit the job comes into the queue again."""
 
     def __init__(self, command: JobCommand) -> None:
@@ -39,12 +39,12 @@ class ResumedCommand:
         process = self.command.start()
         self.running = [process]
         while process.poll() is None:  # and not wait(): what answers Slurm's warning could then not wait for its end
-            time.sleep(CHECK_SECONDS)
+            time.sleep(SECONDS_BETWEEN_LOOKS)
         _status_file(Path(self.command.log)).write_text(str(process.returncode))
         return process.returncode
 
     def checkpoint(self) -> Any:
-        """What submitit submits again: the same command, which measures what is lacking.
+        """What submitit submits again: the same command, which measures what is missing.
 
         Slurm ends the job as soon as this returns, so the command is ended here, where it has the time to do it well.
         """
@@ -53,9 +53,9 @@ class ResumedCommand:
             with suppress(ProcessLookupError):
                 os.kill(process.pid, signal.SIGTERM)
             while process.poll() is None and time.monotonic() < end:
-                time.sleep(CHECK_SECONDS)
+                time.sleep(SECONDS_BETWEEN_LOOKS)
         return needed("submitit", "launcher=slurm", "harness[slurm]").helpers.DelayedSubmission(
-            ResumedCommand(self.command)
+            RequeuableCommand(self.command)
         )
 
 
@@ -76,7 +76,7 @@ def launch(jobs: Sequence[LaunchedJob], settings: Slurm, reports: Reports) -> No
     executor.update_parameters(**sbatch_options(settings))
     try:
         with executor.batch():
-            submitted = [executor.submit(ResumedCommand(job.command(settings.cpus))) for job in jobs]
+            submitted = [executor.submit(RequeuableCommand(job.command(settings.cpus))) for job in jobs]
     except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError, OSError) as error:
         raise UserError(f"Slurm refused the jobs: {one_line(error)}") from error
     array = submitted[0].job_id.partition("_")[0]
@@ -105,14 +105,14 @@ def _follow(jobs: dict[str, LaunchedJob], array: str, reports: Reports) -> None:
     """Report what becomes of the jobs, by their numbers in Slurm, until all have ended."""
     shown = dict.fromkeys(jobs, "")
     while jobs:
-        time.sleep(LOOK_SECONDS)
+        time.sleep(SECONDS_BETWEEN_QUESTIONS)
         found = states_of(array)
         if found is None:
             continue
         for number in list(jobs):
             state, node = found.get(number, ("", ""))
             if state == "RUNNING" and shown[number] != state:
-                reports.began(jobs[number], node)
+                reports.began(jobs[number], f"{node} as Slurm job {number}")
             elif state not in (*RUNNING, *WAITING):
                 job = jobs.pop(number)
                 reports.ended(job, _how_ended(job) if state in ("", "COMPLETED") else f"{state} in Slurm")
@@ -129,7 +129,7 @@ def _how_ended(job: LaunchedJob) -> str:
     try:
         return words_of_end(int(_status_file(job.log).read_text()))
     except (OSError, ValueError):  # it was cancelled before it began, and Slurm has forgotten it
-        return "has left no exit status"
+        return "ended without an exit status"
 
 
 def states_of(array: str) -> dict[str, tuple[str, str]] | None:

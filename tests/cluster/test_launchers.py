@@ -1,4 +1,4 @@
-"""Jobs on a real Slurm and a real Ray: whatever ends them, the same command measures what is lacking."""
+"""Jobs on a real Slurm and a real Ray: whatever ends them, the same command measures what is missing."""
 
 import os
 import subprocess
@@ -62,7 +62,7 @@ def test_an_array_survives_a_cancelled_job_and_a_drained_node(slurm, tmp_path):
     assert states_with(slurm, "RUNNING") <= before and states_with(slurm, "PENDING")
     slurm.resume()
     status, last, told = ended(first)
-    assert status == 1 and last == "8 jobs: 14 ok, 2 lacking; the same command measures what is lacking"
+    assert status == 1 and last == "8 jobs: 14 ok, 2 missing; the same command measures what is missing"
     assert told.count("has ended") + told.count("CANCELLED in Slurm") == 8
     status, last, _ = ended(started(tmp_path, *words))
     assert (status, last) == (0, "8 jobs: 16 ok")
@@ -84,7 +84,7 @@ def test_a_cluster_of_ray_measures_and_a_killed_job_takes_no_other_along(ray_clu
     words = ["-m", *deadly, "model.seed=0,1,2", "run=night"]
     ray = ["launcher=ray", f"launcher.address={ray_cluster}", "launcher.cpus=1"]
     status, last, told = ended(started(tmp_path, *words, *ray))
-    assert last == "3 jobs: 4 ok, 2 lacking; the same command measures what is lacking", told
+    assert last == "3 jobs: 4 ok, 2 missing; the same command measures what is missing", told
     assert status == 1 and told.count("killed by signal 9 (SIGKILL)") == 1 and told.count("begins on") == 3, told
     status, _, told = ended(started(tmp_path, *words, *ray, "launcher.cpus=64"))
     assert status == 2 and "launcher.cpus=64 and launcher.gpus=0 are more than any node of Ray has, expected" in told

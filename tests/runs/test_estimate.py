@@ -17,7 +17,7 @@ from harness.jobs import runner
 from harness.jobs.blocks import run_block
 from harness.jobs.calibration import estimate_job
 from harness.jobs.cost_lines import BatchLine, CostLine
-from harness.jobs.estimate import Forecast, Measurement, Piece, Shape, Workload, is_worth_it, next_size
+from harness.jobs.forecast import Forecast, Measurement, Piece, Shape, Workload, is_worth_it, next_size
 from harness.jobs.job_estimate import JobEstimate, wall_seconds
 from harness.jobs.plan import Plan
 from harness.jobs.progress import Progress

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import harness
-from harness.cli.launch import JobOfLaunch, Launch
+from harness.cli.launch import Launch, LaunchContext
 from harness.cli.main import main
 from harness.cli.watch_text import progress_lines
 from harness.launching.settings import Processes
@@ -408,15 +408,17 @@ def test_all_jobs_of_the_newest_launch_count_whatever_else_was_configured(tmp_pa
 
 
 def test_a_launch_as_the_harness_writes_it_is_known_while_all_its_jobs_wait(config, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("harness.launching.engines.engine_of", lambda launcher: lambda jobs, settings, reports: None)
+    monkeypatch.setattr(
+        "harness.launching.launchers.launch_function", lambda launcher: lambda jobs, settings, reports: None
+    )
     (tmp_path / "night" / "config").mkdir(parents=True)
     (tmp_path / "night" / "config" / "multirun.yaml").touch()  # Hydra writes it before it composes the jobs
     config["runtime"] |= {"control": False, "quiet": True}
     launch = Launch([])
     for label, settings in config["explainer"].items():
         job = {**config, "explainer": {label: settings}}
-        launch.add(Processes(), job, [f"explainer={label}"], JobOfLaunch(True, {}))
-    assert launch.status() == 1
+        launch.add(Processes(), job, [f"explainer={label}"], LaunchContext(True, {}))
+    assert launch.run() == 1
     assert main(["watch", "latest", "--once", "--runs", str(tmp_path)]) == 1
     text = capsys.readouterr().out
     assert "0 of 4 cells measured (0 %)\nend: unknown" in text and "a sweep" not in text

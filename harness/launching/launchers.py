@@ -10,6 +10,6 @@ from harness.launching.settings import Launcher, Processes, Ray, Slurm
 MODULES: dict[type[Launcher], str] = {Processes: "processes", Slurm: "slurm", Ray: "ray_tasks"}
 
 
-def engine_of(launcher: Launcher) -> Callable[[Sequence[LaunchedJob], Any, Reports], None]:
+def launch_function(launcher: Launcher) -> Callable[[Sequence[LaunchedJob], Any, Reports], None]:
     """The function ``launch`` for the launcher's settings; its library is imported when it is called."""
     return import_module(f"harness.launching.{MODULES[type(launcher)]}").launch

@@ -16,7 +16,7 @@ from harness.engine.stage import Stage
 from harness.engine.sub_stage import part_of_stage
 from harness.errors import UserError
 from harness.jobs.channel import Watched
-from harness.jobs.estimate import Measurement, Piece
+from harness.jobs.forecast import Measurement, Piece
 from harness.jobs.map_recorder import Sheet
 from harness.jobs.pieces import MemoryWatch, PieceRecorder, pass_seconds
 from harness.jobs.plan import Plan
