@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.array_archives import array_in_archive, names_in_archive
 from harness.errors import UserError, one_line, unknown
 from harness.places import user_path
 
@@ -47,15 +48,21 @@ def open_arrays(path: str | None) -> Mapping[str, np.ndarray]:
 def _arrays_of_folder(place: Path) -> dict[str, np.ndarray]:
     files = {file.stem: file for file in sorted(place.glob("*.npy"))}
     return {
-        name: _loaded_array(str(file), lambda f=file: np.load(f, mmap_mode="r", allow_pickle=False))
+        name: _loaded_array(str(file), lambda f=file: np.load(_plain_file(f), mmap_mode="r", allow_pickle=False))
         for name, file in files.items()
     }
 
 
+def _plain_file(file: Path) -> Path:
+    """The path; ValueError for a pipe or a folder: numpy would wait for it, or fail in other words."""
+    if not file.is_file():
+        raise ValueError("it is no file")
+    return file
+
+
 def _arrays_of_archive(place: Path) -> dict[str, np.ndarray]:
-    archive = _loaded_array(str(place), lambda: np.load(place, allow_pickle=False))
-    with archive:
-        return {name: _loaded_array(f"{name} of {place}", lambda n=name: archive[n]) for name in archive.files}
+    names = _loaded_array(str(place), lambda: names_in_archive(place))
+    return {name: _loaded_array(f"{name} of {place}", lambda n=name: array_in_archive(place, n)) for name in names}
 
 
 def _loaded_array(what: str, read: Any) -> Any:

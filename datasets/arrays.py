@@ -91,7 +91,7 @@ def arrays(
 
 def _numeric(by_name: Mapping[str, np.ndarray], name: str, axes: int) -> np.ndarray:
     array = by_name[name]
-    if array.dtype.kind not in "fiub" or array.ndim < axes or len(array) == 0:
+    if array.dtype.kind not in "fiub" or array.ndim < axes or array.size == 0:
         raise UserError(
             f"{name} is {array.dtype} {array.shape}, expected at least one row of real numbers and {axes} axes or more"
         )

@@ -58,7 +58,10 @@ def encodable(text: object) -> str:
 
 def printable(text: object) -> str:
     """A text on one line, without control characters, which a terminal would obey, and without halves of letters."""
-    return "".join(letter for letter in " ".join(_letters_of(text).split()) if letter.isprintable() or letter == " ")
+    letters = _letters_of(text)
+    if letters.isprintable() and "  " not in letters and letters == letters.strip():  # most texts, and much faster
+        return letters
+    return "".join(letter for letter in " ".join(letters.split()) if letter.isprintable())
 
 
 def _letters_of(value: object) -> str:

@@ -30,7 +30,10 @@ def digest(*parts: str | bytes) -> str:
 
 def canonical(value: Any) -> str:
     """A value as JSON with sorted keys, so that equal settings give equal text; a tensor is given by its content."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=_as_json)
+    try:
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), default=_as_json)
+    except (TypeError, RecursionError):
+        raise UserError("an option holds a mapping whose keys are no texts, or is nested too deep") from None
 
 
 def _as_json(value: Any) -> Any:
@@ -63,9 +66,16 @@ def files_of(options: Mapping[str, Any]) -> str:
     long. An option names a file if its name ends in ``path`` or ``root``, or if its value has a separator or a suffix.
     So the baseline ``zero`` is not confused with a file of that name.
     """
-    named = [(name, value) for name, value in _option_texts(options) if len(value) < 4096]
-    paths = [user_path(value) for name, value in named if _is_path(name, value)]
-    return digest(*(_file_code(path) for path in paths if path.exists()))
+    paths = [_path_named(value) for name, value in _option_texts(options) if _is_path(name, value)]
+    return digest(*(_file_code(path) for path in paths if path is not None and path.exists()))
+
+
+def _path_named(text: str) -> Path | None:
+    """The path that a text names; None if no file can have this name."""
+    try:
+        return user_path(text)
+    except UserError:
+        return None
 
 
 def _is_path(name: str, value: str) -> bool:

@@ -176,7 +176,7 @@ def check_value(what: str, value: Any, kind: Kind) -> None:
     """UserError in one line if the value of ``what`` is not of its kind."""
     if kind.takes(value):
         return
-    raise UserError(f"{what} is {_shown(value)}, expected {kind}{_advice(what, value, kind)}")
+    raise UserError(f"{what} is {value_shown(value)}, expected {kind}{_advice(what, value, kind)}")
 
 
 def _advice(what: str, value: Any, kind: Kind) -> str:
@@ -185,14 +185,14 @@ def _advice(what: str, value: Any, kind: Kind) -> str:
         close = get_close_matches(value[:LONGEST_SHOWN], kind.words(), n=1)
         other = close and close[0].partition(":")[0] != value.partition(":")[0]
         return f"; did you mean {close[0]!r}?" if other else ""
-    shown = _shown(value)
+    shown = value_shown(value)
     if type(value) in (bool, int, float) and len(shown) < LONGEST_SHOWN and not kind.words() and kind.takes(shown):
         name = what.partition(" of ")[0].removeprefix("option ")
         return f"; on the command line in quotes: '{name}=\"{value}\"'"
     return ""
 
 
-def _shown(value: Any) -> str:
+def value_shown(value: Any) -> str:
     """A value on one line of a message, cut if it is long."""
     try:
         text = printable(repr(value))
@@ -234,7 +234,7 @@ class _Just(Kind):
         return value is self.value or (type(value) is type(self.value) and bool(value == self.value))
 
     def __str__(self) -> str:
-        return _shown(self.value)
+        return value_shown(self.value)
 
 
 def _kind_of_default(default: Any) -> Kind:
@@ -295,6 +295,8 @@ def check_fields(section: str, settings: Any) -> None:
 
 def settings(cls: type, kind: str, values: Any) -> Any:
     """A dataclass of settings from a mapping; the error for an unknown name lists the known ones."""
+    if not isinstance(values, Mapping):
+        raise UserError(f"{kind} is {value_shown(values)}, expected a mapping of settings to values")
     for name in values:
         if name not in cls.__dataclass_fields__:
             raise unknown(f"{kind} setting", name, cls.__dataclass_fields__)

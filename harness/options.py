@@ -5,6 +5,9 @@ receives the object. So options that many items share are written once.
 """
 
 import importlib
+import os
+import re
+import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields, is_dataclass, replace
 from types import MappingProxyType
@@ -15,6 +18,7 @@ from harness.messages import warn_caller
 from harness.option_kinds import Kind, check_value
 from harness.signatures import parameters_of
 
+IMPORT = re.compile(r"[^\W\d][\w.-]*:[^\W\d]\w*")  # package.module:name; a file's name may hold a hyphen
 RESERVED = ("name", "label", "over", "swept")  # what a configuration says of an item besides its options
 
 
@@ -70,9 +74,17 @@ def wants(function: Callable[..., Any], name: str) -> bool:
 
 
 def import_object(path: str) -> Any:
-    """The object named ``package.module:name``."""
+    """The object named ``package.module:name``; modules are also looked for in the working folder, after all others.
+
+    Nothing but an import that somebody names is looked for there: a folder of somebody else can hold a file that has
+    the name of a library which is not installed here.
+    """
     module, _, name = str(path).partition(":")
     try:
+        if not IMPORT.fullmatch(str(path)):
+            raise UserError("it is no import")
+        if not {os.getcwd(), ""} & set(sys.path):
+            sys.path.append(os.getcwd())
         return getattr(importlib.import_module(module), name)
     except Exception as error:  # importing the user's module can raise anything
         example = f", here {module.removesuffix('.py').replace('/', '.')}:{name}" if module.endswith(".py") else ""

@@ -21,29 +21,55 @@ MOST_SHARDS = 10_000
 SHARDS, ROUNDS = "shards", "rounds"  # the folders in a run that hold its shards, and the rounds of its samples
 JOBS = "jobs"  # the folder in a run that holds what the jobs of launchers have printed
 LONGEST_RUN_NAME = 200  # bytes
+LONGEST_PATH, LONGEST_PART = 4000, 255  # bytes of a path, and of the name of one file or folder
 LONGEST_NAME = 150  # bytes of a file's name that is made from labels; file systems take 255
 MARKED = re.compile(r"(?P<machine>.+)-(?P<process>\d+)-\w{8}")
 TEMPORARY = re.compile(rf"\.?harness-{MARKED.pattern}(\.tmp)?")
 
 
 def user_path(text: str | Path) -> Path:
-    """A path as a user gives it, where ``~`` is the home directory; UserError if there is no home directory."""
+    """A path as a user gives it, where ``~`` is the home directory; UserError if there is no home directory, and for a
+    name that no file can have."""
     try:
-        return Path(text).expanduser()
+        path = Path(text).expanduser()
     except RuntimeError as error:
         raise UserError(f"{str(text)!r} needs a home directory, and there is none: set HOME, or give a path") from error
+    name = _name_in_bytes(str(path))
+    if len(name) > LONGEST_PATH or max(map(len, name.split(b"/"))) > LONGEST_PART:
+        raise UserError(f"{str(text)[:40]!r}... is too long for the name of a file")
+    return path
+
+
+def _name_in_bytes(name: str) -> bytes:
+    """The name of a file as the system has it; UserError for one that no file can have."""
+    try:
+        encoded = os.fsencode(name)
+    except UnicodeEncodeError:
+        encoded = b"\0"
+    if b"\0" in encoded:
+        raise UserError(f"{name[:40]!r} is no name that a file can have")
+    return encoded
 
 
 def check_run_name(setting: str, name: str) -> str:
     """The name of a run; UserError if it is not that of one folder, or has a meaning of its own."""
-    if not name or Path(name).name != name or name in (".", "..", "latest", "previous"):
+    control = any(ord(letter) < 32 or 127 <= ord(letter) < 160 for letter in name)
+    if not name or control or Path(name).name != name or name in (".", "..", "latest", "previous"):
         raise UserError(f"{setting} is {name!r}, expected the name of one folder (and not latest or previous)")
-    if len(os.fsencode(name)) > LONGEST_RUN_NAME:
-        raise UserError(
-            f"{setting} is {name[:40]!r}..., a name of {len(os.fsencode(name))} bytes; expected at most "
-            f"{LONGEST_RUN_NAME}"
-        )
+    length = len(_name_in_bytes(name))
+    if length > LONGEST_RUN_NAME:
+        raise UserError(f"{setting} is {name[:40]!r}..., a name of {length} bytes; expected at most {LONGEST_RUN_NAME}")
     return name
+
+
+def is_file_name(text: object) -> bool:
+    """Whether a text from a file can be the name of a file: no path, no hidden file, no control characters, not long.
+
+    Files of a run name cells, tables and maps, and the run may come from somebody else.
+    """
+    if not isinstance(text, str) or not text.isprintable() or text.startswith(".") or {"/", "\\"} & {*text}:
+        return False
+    return 0 < len(text.encode()) <= LONGEST_RUN_NAME
 
 
 def shard_folder(number: int, count: int) -> str:

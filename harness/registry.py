@@ -15,7 +15,7 @@ from typing import Any
 
 from harness.errors import UserError, unknown
 from harness.modalities import MODALITIES
-from harness.option_kinds import Kind, kind_of, kinds_of
+from harness.option_kinds import Kind, kind_of, kinds_of, value_shown
 from harness.options import (
     as_keywords,
     bundles_of,
@@ -286,7 +286,9 @@ class Registry(Mapping[str, Any]):
         """The entry of a registered name, of an import path ``package.module:function``, or of a function."""
         if callable(chosen):
             return self._of_function(chosen)
-        if ":" in str(chosen):
+        if not isinstance(chosen, str):
+            raise UserError(f"{self.kind} is {value_shown(chosen)}, expected a name or a function")
+        if ":" in chosen:
             return self._of_function(import_object(chosen), name=chosen)
         return self[chosen]
 

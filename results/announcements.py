@@ -13,9 +13,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from harness.places import process_mark, process_of
+from harness.places import is_file_name, process_mark, process_of
 from harness.results.disk import told_in_one_line
+from harness.results.run_files import content_of
 from harness.results.store import plain
+from harness.seals import Damaged
 
 FOLDER = "working"
 
@@ -38,9 +40,7 @@ class Announcements:
 
 def announced_rows(path: Path) -> list[dict[str, Any]]:
     """The rows that were announced last; none if the file is not there or holds nothing whole."""
-    with suppress(OSError, ValueError, IndexError):
-        return _rows_in(path.read_text(encoding="utf-8").splitlines()[-1])
-    return []
+    return _rows_of_cells(_lines_of(path)[-1:])
 
 
 def rows_announced_in(line: bytes) -> list[dict[str, Any]] | None:
@@ -53,9 +53,7 @@ def rows_announced_in(line: bytes) -> list[dict[str, Any]] | None:
 
 def announced_cells(path: Path) -> set[str]:
     """All cells that have been announced in the file."""
-    with suppress(OSError, ValueError):
-        return {row["cell"] for line in path.read_text(encoding="utf-8").splitlines() for row in _rows_in(line)}
-    return set()
+    return {row["cell"] for row in _rows_of_cells(_lines_of(path))}
 
 
 def remove_announcement(path: Path) -> None:
@@ -76,6 +74,21 @@ def taken_by_force(directory: Path) -> list[dict[str, Any]]:
             rows += announced_rows(path)
             remove_announcement(path)
     return rows
+
+
+def _lines_of(path: Path) -> list[bytes]:
+    with suppress(Damaged):
+        return content_of(path).splitlines()
+    return []
+
+
+def _rows_of_cells(lines: Sequence[bytes]) -> list[dict[str, Any]]:
+    """The rows in lines, as far as their cells can be names of files; none behind a damaged line."""
+    found = []
+    with suppress(ValueError, TypeError, RecursionError):
+        for line in lines:
+            found += [row for row in _rows_in(line) if is_file_name(row["cell"])]
+    return found
 
 
 def _rows_in(line: str | bytes) -> list[dict[str, Any]]:

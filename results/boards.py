@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from harness.errors import printable
 from harness.results.board import Board
 from harness.results.frames import protocols, read_cells, read_scores
 from harness.results.sanity import NO_VERDICTS, verdicts_of_cells
@@ -82,7 +83,7 @@ def _differing(texts: Collection[str]) -> dict[str, str]:
     names = sorted({name for protocol in settings.values() for name in protocol})
     names = [name for name in names if len({json.dumps(protocol.get(name)) for protocol in settings.values()}) > 1]
     return {
-        text: f" ({', '.join(f'{name}={protocol.get(name)}' for name in names)})" if names else ""
+        text: f" ({', '.join(printable(f'{name}={protocol.get(name)}') for name in names)})" if names else ""
         for text, protocol in settings.items()
     }
 

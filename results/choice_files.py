@@ -53,7 +53,7 @@ def read_answer(directory: Path) -> dict[str, Any]:
     if not path.exists():
         raise UserError(f"the choice in {directory} has no answer yet: the same harness choose command goes on")
     try:
-        facts = sound_json(content_of(path))
+        facts = sound_json(content_of(path, named_folder=True))
         if not (isinstance(facts, dict) and facts.get("sentences") and facts.get("model") and facts.get("dataset")):
             raise Damaged("it is no answer of harness choose")
         texts = {name: [printable(str(each)) for each in facts.get(name) or ()] for name in ("sentences", "caveats")}

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.results.frames import CELL_NAMES, configured, read
+from harness.results.frames import CELL_NAMES, configured, read, seed_in_config
 from harness.results.present_names import with_present_cells
 
 Measured = tuple[dict[str, Any], pd.DataFrame | None]  # a cell's row in one run, and its scores where it is ok
@@ -42,7 +42,7 @@ class Pair:
     @property
     def seeds(self) -> tuple[list[Any], list[Any]]:
         """The seeds of each side."""
-        old, new = ([_protocol(row).get("seed") for row, _ in side] for side in (self.old, self.new))
+        old, new = ([seed_in_config(row["config"]) for row, _ in side] for side in (self.old, self.new))
         return list(dict.fromkeys(old)), list(dict.fromkeys(new))
 
 
@@ -80,7 +80,8 @@ def _by_cell(side: list[Run], joined: dict[str, str]) -> dict[str, list[Measured
     for cells, scores in side:
         of_cell = dict(tuple(scores.groupby("cell", observed=True)))
         for row in cells.to_dict("records"):
-            found.setdefault(joined.get(row["cell"], row["cell"]), []).append((row, of_cell.get(row["cell"])))
+            none = scores.iloc[:0] if row["status"] == "ok" else None  # where the file of scores names another cell
+            found.setdefault(joined.get(row["cell"], row["cell"]), []).append((row, of_cell.get(row["cell"], none)))
     return found
 
 

@@ -1,14 +1,14 @@
 """Reads a run into data frames: its cells, scores and controls; finds the run that a name stands for."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from harness.catalogue import CATALOGUES
-from harness.errors import UserError, printable
+from harness.errors import UserError, one_line, printable
 from harness.results.choice_files import choice_in, is_run
 from harness.results.rows import CELL_COLUMNS, REAL_COLUMNS, WHOLE_COLUMNS
 from harness.results.score_table import SCORE_COLUMNS, score_schema
@@ -38,7 +38,7 @@ def read_cells(run_directory: str | Path, *, without_scores: bool = False) -> pd
     them: then only damaged ones count. Texts are on one line and free of control characters.
     """
     store = Store(run_directory)
-    rows = [_without_lost_scores(store, row, without_scores) for row in store.latest().values()]
+    rows = [_with_printable_texts(_without_lost_scores(store, row, without_scores)) for row in store.latest().values()]
     others = [name for row in rows for name in row if name not in CELL_COLUMNS]
     columns = {name: [row.get(name) for row in rows] for name in dict.fromkeys([*CELL_COLUMNS, *others])}
     for name in REAL_COLUMNS:
@@ -48,9 +48,21 @@ def read_cells(run_directory: str | Path, *, without_scores: bool = False) -> pd
     frame = pd.DataFrame(columns)  # numbers are made before: pandas 3.0 raises OverflowError for an int beyond a float
     for name in (*JOINED, "status"):
         frame[name] = [text if isinstance(text, str) else None for text in frame[name]]
-    for name in (*JOINED, "unit", "error"):
-        frame[name] = [printable(text) if isinstance(text, str) else text for text in frame[name]]
     return frame
+
+
+def _with_printable_texts(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with texts that can be shown anywhere; its identity stays as it is: the cell and the configuration."""
+    return {name: value if name in ("cell", "config") else _printable_texts(value) for name, value in row.items()}
+
+
+def _printable_texts(value: Any) -> Any:
+    """The value with its texts, those inside it too, on one line and free of control characters."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, Mapping):
+        return {printable(name): _printable_texts(each) for name, each in value.items()}
+    return [_printable_texts(each) for each in value] if isinstance(value, list) else value
 
 
 def _without_lost_scores(store: Store, row: dict[str, Any], without_scores: bool) -> dict[str, Any]:
@@ -77,21 +89,39 @@ def _whole_number(value: Any) -> int | None:
 
 def read_scores(run_directory: str | Path, cells: pd.DataFrame) -> pd.DataFrame:
     """The scores of those of ``cells`` (of ``read_cells``, which checks them) that are ok."""
-    from pyarrow import ArrowException, dataset
+    from pyarrow import ArrowException
 
     store = Store(run_directory)
     scored = cells[cells["status"] == "ok"].set_index("cell")
     paths = [store.scores_path(cell) for cell in scored.index]
     try:
-        table = dataset.dataset([str(path) for path in paths], schema=score_schema(), format="parquet").to_table()
+        table = _scores_in(paths)
     except (ArrowException, OSError) as error:
-        raise UserError(f"cannot read the scores in {store.directory / 'scores'}: {error}") from error
+        named = next(filter(_is_no_table_of_scores, paths), store.directory / "scores")
+        raise UserError(f"cannot read the scores in {named}: {one_line(error)[:200]}") from error
     scores = table.to_pandas(categories=["cell"])
     codes = scores["cell"].cat.codes
     for name in JOINED:
         of_cell = scored[name].reindex(scores["cell"].cat.categories).astype("category")
         scores[name] = of_cell.array.take(codes)
     return scores[["cell", *JOINED, *SCORE_COLUMNS[1:]]]
+
+
+def _scores_in(paths: Sequence[Path]) -> Any:
+    """The scores in some files as one arrow table."""
+    from pyarrow import dataset
+
+    return dataset.dataset([str(path) for path in paths], schema=score_schema(), format="parquet").to_table()
+
+
+def _is_no_table_of_scores(path: Path) -> bool:
+    from pyarrow import ArrowException
+
+    try:
+        _scores_in([path])
+    except (ArrowException, OSError):
+        return True
+    return False
 
 
 def configured(config: Any, section: str) -> dict[str, Any]:
@@ -103,6 +133,12 @@ def configured(config: Any, section: str) -> dict[str, Any]:
 def audit_of(audit: Any) -> dict[str, Any]:
     """A row's ``audit``, JSON text or a mapping, as a mapping; {} if it has none."""
     return dict(_as_mapping(audit))
+
+
+def seed_in_config(config: Any) -> int | None:
+    """The seed of a cell's protocol; None if it tells none."""
+    seed = configured(config, "protocol").get("seed")
+    return seed if isinstance(seed, int) else None
 
 
 def median_of(told: Any) -> float | None:

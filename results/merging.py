@@ -5,7 +5,6 @@ the samples. A cell that all shards have is written into the run as if it had be
 of the shards one after the other, and its statistics are computed from them.
 """
 
-import re
 from collections import Counter
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,13 +17,13 @@ import pandas as pd
 from harness.errors import NO_SCORE, OUTPUTS_NOT_FINITE
 from harness.places import SHARDS, shard_folder
 from harness.results.part_folders import shard_folders
-from harness.results.run_files import write_content
+from harness.results.run_files import content_of, name_damage, write_content
 from harness.results.statistics import cell_statistics
 from harness.results.store import Store, cell_scores
+from harness.seals import Damaged
 
 # Columns that are equal in all parts of a cell; otherwise they were measured with other code, weights or settings.
 SHARED = ("stick", "subject", "config")
-NAME_OF_CELL = re.compile(r"[^/\\\0.][^/\\\0]{0,200}")  # no path, and no hidden file
 WORTH = ("ok", "not_applicable", "failed")  # of two rows of a cell the one with the earlier status counts
 # Files about the run's first samples, and so of its first part, whose tables its rows name too. They keep their path,
 # which is part of their seal.
@@ -59,8 +58,9 @@ def copied_cells(source: Path, target: Path) -> int:
 
 
 def _copied_cells(source: Store, target: Store) -> int:
-    present, count = _known(target), 0
-    for cell, row in _known(source).items():
+    target.check_folders()
+    present, count = target.latest(), 0
+    for cell, row in source.latest().items():
         known = present.get(cell)
         kept = known is not None and WORTH.index(known["status"]) <= WORTH.index(row["status"])
         if (kept and _is_sound(target, known)) or not _is_sound(source, row):
@@ -86,7 +86,8 @@ def merge_parts(run: Path, parts: Sequence[Path], only: Container[str] | None = 
     have a row: each part is joined when it ends, and most of the others are not done then.
     """
     whole, stores = Store(run), [Store(part) for part in parts]
-    rows, present = [_known(store) for store in stores], _known(whole)
+    whole.check_folders()
+    rows, present = list(map(_rows_of_part, stores)), whole.latest()
     found = Counter()
     for cell in dict.fromkeys(cell for of_part in rows for cell in of_part if only is None or cell in only):
         of_cell = [of_part[cell] for of_part in rows if cell in of_part]
@@ -114,23 +115,22 @@ def outdated_cells(part: Path, others: Sequence[Path]) -> frozenset[str]:
 
     The newest row is by the weights that the user has now, of which only a loaded model tells more.
     """
-    rows, found = [_known(Store(other)) for other in others], set()
-    for cell, row in _known(Store(part)).items():
+    rows, found = [_rows_of_part(Store(other)) for other in others], set()
+    for cell, row in _rows_of_part(Store(part)).items():
         newest = max((each[cell] for each in rows if cell in each), key=_finished, default=row)
         if _finished(newest) > _finished(row) and not agree([row, newest]):
             found.add(cell)
     return frozenset(found)
 
 
-def _known(store: Store) -> dict[str, Row]:
-    """The last row of each cell. Anybody can seal a row: its cell must be the name of a file, and its status known."""
-    latest = store.latest().items()
-    return {cell: row for cell, row in latest if row.get("status") in WORTH and NAME_OF_CELL.fullmatch(cell)}
+def _rows_of_part(part: Store) -> dict[str, Row]:
+    """The last row of each cell of a part; none where its folder is a link, which can lead out of the run."""
+    return {} if part.directory.is_symlink() else part.latest()
 
 
 def _is_sound(store: Store, row: Row) -> bool:
     """Whether the results of a row can be used."""
-    return row["status"] != "ok" or not store.flaw(row)
+    return row["status"] != "ok" or not store.flaw(row, closely=True)
 
 
 def _finished(row: Row) -> str:
@@ -229,4 +229,9 @@ def _copy(source: Store, target: Store, patterns: Sequence[str], *, replace: boo
 def _copy_file(path: Path, place: Path, target: Store) -> None:
     """Copy a file that is there and no link, nor in a linked folder: the run may come from somebody else."""
     if path.is_file() and not path.is_symlink() and not path.parent.is_symlink():
-        write_content(place, path.read_bytes(), target.safe)
+        try:
+            content = content_of(path)
+        except Damaged as error:
+            name_damage(path, error, "it is not copied")
+            return
+        write_content(place, content, target.safe)

@@ -1,14 +1,16 @@
 """The rows of a run's cells: lines of JSON, each with a seal as its last column, and what makes a line a row."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from os import SEEK_END
 from pathlib import Path
 from typing import Any
 
-from harness.places import process_of
-from harness.results.run_files import SEAL, check_sound, content_of, json_values, sound_json
+from harness.places import is_file_name, process_of
+from harness.results.disk import opened
+from harness.results.run_files import SEAL, content_of, sound_json
 from harness.seals import MARK, Damaged, blank_seal, check_seal, sealed
 
 CELL_COLUMNS = (
@@ -50,9 +52,7 @@ CELL_COLUMNS = (
 STATUSES = ("ok", "failed", "not_applicable")
 REAL_COLUMNS = ("value", "std", "ci_low", "ci_high", "seconds")
 WHOLE_COLUMNS = ("n", "n_invalid", "attempt", "seed", "batch_size")
-MAPPINGS = ("audit", "config")
 NEEDED = ("model", "dataset", "explainer", "metric")
-OTHERS = {"dirty": bool, "flags": list}  # the columns that are neither numbers, mappings nor text
 LAST_BYTES = 1 << 20  # enough of a file's end to hold its last row
 
 
@@ -122,8 +122,8 @@ def read_rows(path: Path) -> RowFile:
 def last_rows(path: Path) -> Iterator[dict[str, Any]]:
     """The rows at the end of a file, as far as they can be used."""
     try:
-        with open(path, "rb") as file:
-            file.seek(max(0, path.stat().st_size - LAST_BYTES))
+        with opened(path) as file:
+            file.seek(max(0, file.seek(0, SEEK_END) - LAST_BYTES))
             lines = file.read().split(b"\n")
     except OSError:
         return
@@ -131,71 +131,96 @@ def last_rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def usable_row(line: bytes, path: Path) -> dict[str, Any] | None:
-    """The row in a line of a file of rows; None if it cannot be used."""
+    """The row in a line of a file of rows; None if it cannot be used.
+
+    It is for readers that take few columns and check each themselves: a column of a sealed row can be of any kind.
+    """
     try:
-        return _row_of(line, sealed_ones=file_number(path) > 0)
+        row, is_sealed = _values_and_seal(line, sealed_ones=file_number(path) > 0)
+        if not is_sealed:
+            _check_columns(row)
     except Damaged:
         return None
+    return row
 
 
 def _row_of(line: bytes, sealed_ones: bool) -> dict[str, Any]:
-    """The row in a line; Damaged if it is none. A row without a seal is checked column by column."""
-    values = json_values(line)
+    """The row in a line; Damaged if it is none. Anybody can seal a row, so that each one is checked."""
+    row, _ = _values_and_seal(line, sealed_ones)
+    _check_columns(row)
+    return {**dict.fromkeys(CELL_COLUMNS), **row}
+
+
+def _values_and_seal(line: bytes, sealed_ones: bool) -> tuple[dict[str, Any], bool]:
+    """The columns of a row as they are in a line, and whether it is sealed; Damaged for another line."""
+    values = sound_json(line)
     if not isinstance(values, dict) or not isinstance(values.get("cell"), str):
         raise Damaged("it is no row of a cell")
-    if not check_seal(line, values["cell"], required=sealed_ones):
-        check_sound(values)
-        _check_columns(values)
-    return {name: value for name, value in values.items() if name != SEAL}
+    is_sealed = check_seal(line, values["cell"], required=sealed_ones)
+    values.pop(SEAL, None)
+    return values, is_sealed
 
 
 def _check_columns(row: Mapping[str, Any]) -> None:
     """Raise Damaged for a column with a value of another kind than a row can have, and for lacking names."""
-    for name in CELL_COLUMNS:
+    for name, fits in FITTING.items():
         value = row.get(name)
-        if not _fits(name, value):
+        if not (fits(value) if value is not None else name not in (*NEEDED, "status")):
             raise Damaged(f"{name} is {one_line_of(value)}")
-    if "/" in row["cell"] or "\0" in row["cell"]:
+    if not is_file_name(row["cell"]):
         raise Damaged("its cell is no name of a file")
+    if not all(map(str.isprintable, row)):
+        raise Damaged("the name of a column is not printable")
 
 
-def _fits(name: str, value: Any) -> bool:
-    if value is None:
-        return name not in (*NEEDED, "status")
-    if name in REAL_COLUMNS or name in WHOLE_COLUMNS:
-        return _is_number_in_json(value, whole=name in WHOLE_COLUMNS)
-    if name in MAPPINGS:
-        return isinstance(value, Mapping) or (isinstance(value, str) and _is_mapping_text(value))
-    if name == "status":
-        return value in STATUSES
-    if name == "finished":
-        return isinstance(value, str) and _is_time(value)
-    if name == "flags":
-        return isinstance(value, list) and all(isinstance(each, str) for each in value)
-    return isinstance(value, OTHERS.get(name, str))
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
 
 
-def _is_number_in_json(value: Any, whole: bool) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    if whole:
-        return not (isinstance(value, float) and not value.is_integer()) and -(2**63) <= value < 2**63
-    return isinstance(value, float) or abs(value) < 2**1000
+def _is_real(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _is_mapping_text(text: str) -> bool:
+def _is_whole_number(value: Any) -> bool:
+    whole = _is_real(value) and not (isinstance(value, float) and not value.is_integer())
+    return whole and -(2**63) <= value < 2**63
+
+
+def _is_config(value: Any) -> bool:
+    """Whether it is a mapping, or its text, in which the items of a cell are mappings with a text for their name."""
+    config = _mapping_in(value)
+    sections = [config.get(name, {}) for name in NEEDED] if config is not None else [None]
+    return all(isinstance(each, Mapping) and isinstance(each.get("name", ""), str) for each in sections)
+
+
+def _mapping_in(value: Any) -> Mapping[str, Any] | None:
+    """A mapping, or that of a text of JSON; None if it is none."""
     try:
-        return isinstance(sound_json(text.encode()), Mapping)
+        value = sound_json(value.encode()) if isinstance(value, str) else value
     except Damaged:
-        return False
+        return None
+    return value if isinstance(value, Mapping) else None
 
 
-def _is_time(text: str) -> bool:
+def _is_time(value: Any) -> bool:
     try:
-        datetime.fromisoformat(text)
-    except ValueError:
+        datetime.fromisoformat(value)
+    except (ValueError, TypeError):
         return False
     return True
+
+
+FITTING: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(CELL_COLUMNS, _is_text),
+    **dict.fromkeys(REAL_COLUMNS, _is_real),
+    **dict.fromkeys(WHOLE_COLUMNS, _is_whole_number),
+    "status": lambda value: value in STATUSES,
+    "dirty": lambda value: isinstance(value, bool),
+    "finished": _is_time,
+    "flags": lambda value: _is_text(value) or (isinstance(value, list) and all(map(_is_text, value))),
+    "audit": lambda value: _mapping_in(value) is not None,
+    "config": _is_config,
+}
 
 
 def one_line_of(value: Any) -> str:

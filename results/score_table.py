@@ -56,17 +56,26 @@ def score_table(cell: str, columns: Mapping[str, Any]) -> Any:
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def check_unsealed_scores(table: Any, row: Mapping[str, Any]) -> None:
-    """Raise Damaged where a table that carries no checksum cannot be the scores of a row."""
+def as_scores(table: Any) -> Any:
+    """An arrow table with the columns of scores, null where it lacks one; Damaged where it holds something else."""
+    import pyarrow as pa
+
     lacking = [name for name in ("cell", "sample", "value") if name not in table.column_names]
     if lacking:
         raise Damaged(f"it has no column {lacking[0]}")
     try:
-        for field in score_schema():
-            if field.name in table.column_names:
-                table[field.name].cast(field.type)
+        columns = [
+            table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(len(table), field.type)
+            for field in score_schema()
+        ]
     except Exception as error:  # arrow has many
         raise Damaged(f"its columns are not those of scores: {str(error).splitlines()[0][:80]}") from error
+    return pa.Table.from_arrays(columns, schema=score_schema())
+
+
+def check_scores(table: Any, row: Mapping[str, Any]) -> None:
+    """Raise Damaged where a table cannot be the scores of a row."""
+    table = as_scores(table)
     if set(table["cell"].to_pylist()) - {row["cell"]}:
         raise Damaged("it holds scores of another cell")
     counts = [row.get(name) for name in ("n", "n_invalid")]

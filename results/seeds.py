@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.results.frames import CELL_NAMES, configured
+from harness.results.frames import CELL_NAMES, configured, seed_in_config
 from harness.results.reliability import variance_split
 
 
@@ -30,8 +30,8 @@ def over_seeds(cells: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
 def _without_seed(config: Any) -> tuple[str, Any]:
     """A cell's configuration without its seed, as text, and the seed."""
     sections = {name: configured(config, name) for name in ("model", "dataset", "explainer", "metric", "protocol")}
-    seed = sections["protocol"].pop("seed", None)
-    return json.dumps(sections, sort_keys=True), seed
+    sections["protocol"].pop("seed", None)
+    return json.dumps(sections, sort_keys=True), seed_in_config(config)
 
 
 def _split_of_cell(group: pd.DataFrame, scores: pd.DataFrame) -> dict[str, float]:

@@ -18,17 +18,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import UserError, unknown
-from harness.places import clear_abandoned, file_name, process_mark
-from harness.results.disk import append_line, told_in_one_line
-from harness.results.rows import CELL_COLUMNS, STATUSES, file_number, last_rows, read_rows, row_line, writer_of
+from harness.places import ROUNDS, SHARDS, clear_abandoned, file_name, is_file_name, process_mark
+from harness.results.disk import append_line, check_no_link, told_in_one_line
+from harness.results.rows import (
+    CELL_COLUMNS,
+    STATUSES,
+    file_number,
+    last_rows,
+    read_rows,
+    row_line,
+    writer_of,
+)
 from harness.results.run_files import RunFiles, name_damage, set_aside, write_content
-from harness.results.score_table import SCORE_COLUMNS, check_unsealed_scores, score_table
+from harness.results.score_table import SCORE_COLUMNS, as_scores, check_scores, score_table
 from harness.seals import Damaged
 
 if TYPE_CHECKING:  # it takes a second to import
     import pandas as pd
 
 FOLDERS = ("cells", "scores", "tables", "config", "environment", "errors", "maps", "views")
+WRITTEN = (*FOLDERS, "output", "working", "damaged", "jobs", SHARDS, ROUNDS)
 UNUSABLE = "its cells count as not done until harness run measures them again"
 
 
@@ -55,9 +64,9 @@ class Store:
         for name in row:
             if name not in CELL_COLUMNS:
                 raise unknown("column of a cell", name, CELL_COLUMNS)
-        if not row.get("cell") or row.get("status") not in STATUSES:
+        if not is_file_name(row.get("cell")) or row.get("status") not in STATUSES:
             came = f"cell {row.get('cell')!r} and status {row.get('status')!r}"
-            raise UserError(f"row has {came}, expected a cell and one of {', '.join(STATUSES)}")
+            raise UserError(f"row has {came}, expected the name of a file and one of {', '.join(STATUSES)}")
         filled = {"run": self.directory.name, "finished": _utc_now(), **row}
         line = row_line({name: plain(filled.get(name)) for name in CELL_COLUMNS})
         with told_in_one_line(self.directory / "cells", self.safe):
@@ -87,7 +96,7 @@ class Store:
 
     def scores_path(self, cell: str) -> Path:
         """The path of a cell's scores."""
-        return self.directory / "scores" / f"{cell}.parquet"
+        return self._file_of_cell("scores", cell, ".parquet")
 
     def latest(self, *, named: bool = True) -> dict[str, dict[str, Any]]:
         """The last row of each cell; damaged lines and files are left out, and ``named`` in a warning."""
@@ -99,23 +108,27 @@ class Store:
             rows |= {row["cell"]: row for row in found.rows}
         return rows
 
-    def flaw(self, row: Mapping[str, Any]) -> str:
-        """Why the results of an ok row cannot be used, from its scores and its explainer's tables; "" if they can."""
-        for path in (self.scores_path(row["cell"]), *self.tables_of(row)):
+    def flaw(self, row: Mapping[str, Any], *, closely: bool = False) -> str:
+        """Why the results of an ok row cannot be used, from its scores and its explainer's tables; "" if they can.
+
+        Scores with a checksum are those of the row, unless somebody made both up: they are read only ``closely``.
+        """
+        for path in (self.scores_path(row["cell"]), *self.tables_of(row).values()):
             try:
-                if not self.run_files.check(path) and path.parent.name == "scores":
-                    check_unsealed_scores(self.run_files.arrow_table(path), row)
+                sealed = self.run_files.check(path)
+                if path.parent.name == "scores" and (closely or not sealed):
+                    check_scores(self.run_files.arrow_table(path), row)
             except Damaged as error:
                 name_damage(path, error, UNUSABLE)
                 return f"{path.relative_to(self.directory)} is damaged ({error}); harness run measures the cell again"
         return ""
 
-    def tables_of(self, row: Mapping[str, Any]) -> list[Path]:
-        """The files of the tables that a row's explainer reported."""
+    def tables_of(self, row: Mapping[str, Any]) -> dict[str, Path]:
+        """The files of the tables that a row's explainer reported, by name."""
         audit = row.get("audit")
         tables = audit.get("tables") if isinstance(audit, Mapping) else None
-        names = [Path(str(each)).name for each in tables.values()] if isinstance(tables, Mapping) else []
-        return [self.directory / "tables" / name for name in names if name]
+        files = {name: Path(str(each)).name for name, each in tables.items()} if isinstance(tables, Mapping) else {}
+        return {name: self.directory / "tables" / file for name, file in files.items() if is_file_name(file)}
 
     def files(self) -> list[Path]:
         """The files of rows in the order in which they count."""
@@ -133,6 +146,7 @@ class Store:
         These are files of rows that nobody writes to, of which the intact lines stay, configurations and environments.
         Scores and maps stay where they are until they are measured again. Whether a file was moved.
         """
+        self.check_folders()
         moved = False
         for folder in ("", *FOLDERS):
             clear_abandoned(self.directory / folder)
@@ -155,9 +169,15 @@ class Store:
                     set_aside(path)
         return moved
 
+    def check_folders(self) -> None:
+        """UserError if a folder of the run is a link: what is written there would lie outside the run."""
+        for name in WRITTEN:
+            with told_in_one_line(self.directory / name, self.safe):
+                check_no_link(self.directory / name)
+
     def write_error(self, cell: str, text: str) -> Path:
         """Save the traceback of a cell's last failure."""
-        path = self.directory / "errors" / f"{cell}.txt"
+        path = self._file_of_cell("errors", cell, ".txt")
         write_content(path, text.encode(errors="backslashreplace"), self.safe)
         return path
 
@@ -170,6 +190,12 @@ class Store:
         text = json.dumps(plain(facts), allow_nan=False, sort_keys=True, indent=1)
         return self.run_files.write_text("environment", "", text, self.safe).stem
 
+    def _file_of_cell(self, folder: str, cell: str, suffix: str) -> Path:
+        """The path of a file of a cell; UserError for a name that could lead out of the folder."""
+        if not is_file_name(cell):
+            raise UserError(f"a cell is named {cell!r:.80}, expected the name of a file")
+        return self.directory / folder / f"{cell}{suffix}"
+
     def _own_file(self) -> Path:
         """This process's own file of rows: a forked child is another writer."""
         if self._writer is None or self._writer[0] != os.getpid():
@@ -180,8 +206,8 @@ class Store:
 
 def cell_scores(store: Store, cell: str) -> "pd.DataFrame":
     """The scores of a cell, one row per sample, as ``Store.write_scores`` takes them."""
-    table = store.run_files.table(store.scores_path(cell))
-    return table[[name for name in SCORE_COLUMNS if name in table and name != "cell"]]
+    table = as_scores(store.run_files.arrow_table(store.scores_path(cell))).to_pandas()
+    return table[list(SCORE_COLUMNS[1:])]
 
 
 def plain(value: Any) -> Any:

@@ -7,6 +7,7 @@ explainer: the model's confidence and accuracy differ too, so each group's accur
 
 import json
 from collections.abc import Hashable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,8 +33,10 @@ def with_group(scores: pd.DataFrame, by: str) -> pd.DataFrame:
     if by not in divisions(scores):
         raise unknown("division of the samples", by, divisions(scores))
     if by in _own_divisions(scores):
-        texts = {text: json.loads(text).get(by) for text in scores["groups"].dropna().unique()}
-        group = scores["groups"].map(texts)
+        values = {text: _groups_in(text).get(by) for text in scores["groups"].dropna().unique()}
+        if len({isinstance(value, str) for value in values.values() if value is not None}) > 1:  # no order among them
+            values = {text: None if value is None else str(value) for text, value in values.items()}
+        group = scores["groups"].map(values)
     elif by == "correct":
         right = scores["label"] == scores["prediction"]
         group = right.map({True: "correct", False: "wrong"}).where(
@@ -170,7 +173,17 @@ def _chance_of_gap(groups: Sequence[np.ndarray], generator: np.random.Generator)
 
 def _own_divisions(scores: pd.DataFrame) -> set[str]:
     texts = scores["groups"].dropna().unique() if "groups" in scores else ()
-    return {name for text in texts for name in json.loads(text)}
+    return {name for text in texts for name in _groups_in(text)}
+
+
+def _groups_in(text: str) -> dict[str, Any]:
+    """Division -> the sample's group, a text or a number; none where the text is no mapping of such."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    named = found if isinstance(found, dict) else {}
+    return {name: str(each) if isinstance(each, dict | list) else each for name, each in named.items()}
 
 
 def _accuracy_of_group(of_group: pd.DataFrame) -> float:

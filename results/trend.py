@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from harness.errors import UserError
+from harness.errors import UserError, printable
 from harness.results.comparison import ABOUT
 from harness.results.comparison_costs import COST_FLOOR, LEAST_COST
 from harness.results.comparison_quality import QUALITY_FLOOR
@@ -57,7 +57,9 @@ def measured_trend(runs: Sequence[str | Path]) -> Trend:
     if len(runs) < 2:
         raise UserError(f"a trend needs at least two runs, {len(runs)} came")
     ordered = sorted(map(Path, runs), key=lambda run: Store(run).last_written())
-    frames = {run.name: read_cells(run, without_scores=True).set_index("cell", drop=False) for run in ordered}
+    frames = {
+        printable(run.name): read_cells(run, without_scores=True).set_index("cell", drop=False) for run in ordered
+    }
     if len(frames) < len(ordered):
         raise UserError("two of the runs have the same name; rename a folder")
     cells = pd.concat(frames.values()).drop_duplicates("cell", keep="last")

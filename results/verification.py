@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from harness.errors import printable
 from harness.places import abandoned_in
 from harness.results.choice_files import FOLDER, NOTES, SPENT, read_spent
 from harness.results.rows import read_rows
 from harness.results.run_files import RunFiles
-from harness.results.score_table import check_unsealed_scores
+from harness.results.score_table import check_scores
 from harness.results.store import FOLDERS, Store
 from harness.seals import Damaged
 
@@ -36,10 +37,12 @@ class Verification:
         old = f"; {self.unsealed} carry no checksum: an older version wrote them" if self.unsealed else ""
         left = f"; {self.abandoned} temporary files of killed runs, which {self.verb} deletes" if self.abandoned else ""
         if not self.damaged:
-            return [f"{self.directory}: {self.checked} files checked, nothing is damaged{old}{left}"]
-        count = f"{len(self.damaged)} of {self.checked} files are damaged"
-        lines = [f"{self.directory / name}: {reason}" for name, reason in self.damaged.items()]
-        return [*lines, f"{self.directory}: {count}{old}{left}; {REMEDY.format(self.verb)}"]
+            lines = [f"{self.directory}: {self.checked} files checked, nothing is damaged{old}{left}"]
+        else:
+            count = f"{len(self.damaged)} of {self.checked} files are damaged"
+            lines = [f"{self.directory / name}: {reason}" for name, reason in self.damaged.items()]
+            lines += [f"{self.directory}: {count}{old}{left}; {REMEDY.format(self.verb)}"]
+        return list(map(printable, lines))
 
 
 def verify_run(directory: Path) -> Verification:
@@ -87,7 +90,7 @@ def _files_read(store: Store) -> Iterator[tuple[Path, dict[str, Any] | None]]:
     ok = [row for row in store.latest(named=False).values() if row.get("status") == "ok"]
     for row in ok:
         yield store.scores_path(row["cell"]), row
-    for path in dict.fromkeys(path for row in ok for path in store.tables_of(row)):
+    for path in dict.fromkeys(path for row in ok for path in store.tables_of(row).values()):
         yield path, None
     for kind in ("maps/*.npy", "maps/*.json", "config/*.json", "environment/*.json"):
         for path in sorted(store.directory.glob(kind)):
@@ -103,5 +106,5 @@ def _check(store: Store, path: Path, row: dict[str, Any] | None) -> bool:
         return True
     content = PARSED[path.suffix](files, path)
     if row is not None:
-        check_unsealed_scores(content, row)
+        check_scores(content, row)
     return False

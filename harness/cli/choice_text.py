@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from io import BytesIO
 from pathlib import Path
 
 import pandas as pd
@@ -11,8 +12,11 @@ from harness.errors import UserError, one_line, printable
 from harness.results.choice_files import AGAIN, PAGE, TABLES, read_answer
 from harness.results.disk import whole_file
 from harness.results.numbers import significant, with_interval
+from harness.results.plain_text import drawable
+from harness.results.run_files import content_of
 from harness.results.tables import to_csv, to_parquet
 from harness.results.terminal import header_and_rows, in_lines, width_of
+from harness.seals import Damaged
 
 CONFIRMED = "confirmation"
 TEXTS = ("against", "worse_than", "caveats")  # columns that may be empty, which a file does not tell from lacking
@@ -34,7 +38,7 @@ def show_choice(directory: Path) -> int:
         lines += [*header, *body, ""]
     lines += [in_lines(each, width_of(sys.stdout)) for each in facts["caveats"]]
     print("\n".join(lines))
-    print(f"evidence: {page_of(directory)} and {directory / TABLES}")
+    print(f"evidence: {drawable(page_of(directory))} and {drawable(directory / TABLES)}")
     return 0
 
 
@@ -64,11 +68,11 @@ def report_choice(directory: Path, out: str | None) -> int:
     facts, page = read_answer(directory), page_of(directory)
     if out:
         with whole_file(Path(out)) as temporary:
-            temporary.write_bytes(page.read_bytes())
+            temporary.write_bytes(_content_or_error(page, named_folder=True))
         page = Path(out)
     for line in facts["sentences"]:
         print(in_lines(line, width_of(sys.stdout)))
-    print(f"report: {page} ({page.stat().st_size / 1e6:.1f} MB)")
+    print(f"report: {drawable(page)} ({page.stat().st_size / 1e6:.1f} MB)")
     return 0
 
 
@@ -85,13 +89,21 @@ def confirmed_rows(directory: Path) -> pd.DataFrame:
     path = directory / TABLES / f"{CONFIRMED}.csv"
     if not path.exists():
         return pd.DataFrame()
+    content = _content_or_error(path)
     try:
-        rows = pd.read_csv(path)
+        rows = pd.read_csv(BytesIO(content))
         texts = {name: ["" if pd.isna(each) else str(each) for each in rows[name]] for name in TEXTS}
         rows = rows.assign(**texts)
         return rows.assign(explainer=rows["explainer"].map(lambda name: printable(str(name))))
     except (ValueError, KeyError, OSError) as error:
         raise UserError(f"{path} is damaged ({one_line(error)[:200]}); {AGAIN}") from error
+
+
+def _content_or_error(path: Path, *, named_folder: bool = False) -> bytes:
+    try:
+        return content_of(path, named_folder=named_folder)
+    except Damaged as error:
+        raise UserError(f"{path} is damaged ({error}); {AGAIN}") from error
 
 
 def _texts_of_row(row: dict) -> list[str]:

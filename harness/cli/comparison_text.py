@@ -12,7 +12,7 @@ import pandas as pd
 from harness.cli.comparison_markdown import comparison_markdown
 from harness.cli.filters import filter_words, filtered
 from harness.cli.words import MARKS
-from harness.errors import UserError
+from harness.errors import UserError, printable
 from harness.results.comparison import UNPAIRED, Comparison, compare_runs
 from harness.results.comparison_words import block_in_words, comparison_sentence, drift_in_words, unpaired_in_words
 from harness.results.direction_words import levels_in_words, whole_change_in_words
@@ -39,7 +39,7 @@ def show_comparison(chosen: argparse.Namespace, sides: tuple[list[str], list[str
     _refuse_twice([*base, *new])
     whole = compare_runs(base, new)
     shown = of_chosen_cells(whole, chosen.metrics, chosen.explainers)
-    titles = [[run.name for run in side] for side in (base, new)]
+    titles = [[printable(run.name) for run in side] for side in (base, new)]
     lines = _comparison_lines(shown, *titles, everything=chosen.all)
     if shown is not whole:
         lines.append(

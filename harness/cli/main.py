@@ -10,7 +10,7 @@ from io import TextIOWrapper
 from harness.cli import check, choose, compare, merge, plan, report, reproduce, run, table, trend, verify, view, watch
 from harness.cli import list as list_items
 from harness.cli.parser import Parser, example_lines, wrapped_paragraphs
-from harness.errors import UserError
+from harness.errors import UserError, printable
 from harness.interrupts import asked_to_end, noting_signals
 
 RESUMED = ("run", "choose", "reproduce")
@@ -40,13 +40,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with noting_signals():
             return _run_verb(words)
     except UserError as error:
-        print(f"harness: {error}", file=sys.stderr)
+        print(f"harness: {printable(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
         return _interrupted(words, str(error))
     except SystemExit as done:  # Hydra ends the process where it refuses one of its own flags
         if isinstance(done.code, str):  # the words of a user's module that gives up
-            print(f"harness: {done.code}", file=sys.stderr)
+            print(f"harness: {printable(done.code)}", file=sys.stderr)
             return 2
         return int(done.code or 0)
     except BrokenPipeError:  # the reader of the output, such as `head`, has ended
@@ -96,7 +96,6 @@ def _run_verb(arguments: list[str]) -> int:
         chosen = parsed(arguments)
     except SystemExit as done:  # the help has been printed
         return int(done.code or 0)
-    sys.path.append(os.getcwd())  # an item of the user's own is named by its import, and mostly lies here
     return chosen.execute(chosen)
 
 

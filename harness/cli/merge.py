@@ -44,6 +44,7 @@ def execute(chosen: argparse.Namespace) -> int:
     from harness.results.frames import find_run
     from harness.results.merging import copied_cells, merge_shards
     from harness.results.part_folders import shard_counts
+    from harness.results.plain_text import drawable
 
     if chosen.into is not None:
         check_run_name("--into", chosen.into)
@@ -54,7 +55,8 @@ def execute(chosen: argparse.Namespace) -> int:
     copied = sum(copied_cells(source, target) for source in sources if source.resolve() != target.resolve())
     counts, missing = shard_counts(target), 0
     if copied or len(sources) > 1:
-        print(f"{copied} cells copied from {len(sources)} {'run' if len(sources) == 1 else 'runs'} into {target}")
+        number = "1 run" if len(sources) == 1 else f"{len(sources)} runs"
+        print(f"{copied} cells copied from {number} into {drawable(target)}")
     for count in counts:
         found = merge_shards(target, count)
         missing += found.lacking + found.mixed + found.absent

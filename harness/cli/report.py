@@ -48,6 +48,7 @@ def execute(chosen: argparse.Namespace) -> int:
         return report_choice(choice, chosen.out)
     from harness.results.first_screen import sentences
     from harness.results.frames import find_run
+    from harness.results.plain_text import drawable, drawable_lines
     from harness.results.terminal import width_of
     from harness.views.report import write_report
 
@@ -55,9 +56,9 @@ def execute(chosen: argparse.Namespace) -> int:
     with progress_line(quiet=chosen.quiet):
         path = write_report(chosen.names, chosen.out, runs_directory=chosen.runs, tell=answers.extend)
     for line in sentences(answers, width_of(sys.stdout)):
-        print(line)
-    print(f"report: {path} ({path.stat().st_size / 1e6:.1f} MB) and {path.with_suffix('.md').name}")
+        print(drawable_lines(line))
+    print(f"report: {drawable(path)} ({path.stat().st_size / 1e6:.1f} MB) and {drawable(path.with_suffix('.md').name)}")
     pages = dict.fromkeys(find_run(name, chosen.runs) / PAGE for name in chosen.names or ["latest"])
     for page in filter(Path.is_file, pages):
-        print(f"choice of harness choose: {page}")
+        print(f"choice of harness choose: {drawable(page)}")
     return 0

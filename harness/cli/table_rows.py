@@ -7,10 +7,11 @@ from functools import cache
 from pathlib import Path
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from harness.cli.filters import filtered
 from harness.cli.words import TABLES
-from harness.errors import UserError
+from harness.errors import UserError, printable
 from harness.results.board import Board
 from harness.results.boards import boards_of, boards_of_run
 from harness.results.choices import standing_over_settings
@@ -46,8 +47,15 @@ def show_table(chosen: argparse.Namespace) -> int:
     if rows.empty:
         print("no rows: the run has no scores for this table")
     elif not files:
-        print(rows.to_string(index=False, max_colwidth=24 if chosen.samples else None, float_format="{:.4g}".format))
+        width = 24 if chosen.samples else None
+        print(_with_shown_texts(rows).to_string(index=False, max_colwidth=width, float_format="{:.4g}".format))
     return 0
+
+
+def _with_shown_texts(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with texts, such as names of samples and groups, on one line and free of control characters."""
+    shown = {name: rows[name].astype(object) for name in rows if not is_numeric_dtype(rows[name])}
+    return rows.assign(**{name: texts.where(texts.isna(), texts.map(printable)) for name, texts in shown.items()})
 
 
 Boards = Callable[[], Sequence[Board]]

@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.cli.overrides import USAGE, add_overrides, add_quiet, hydra_arguments
 from harness.cli.parser import RUN_HELP, Parser, add_runs_folder, add_verb, listed_names, some_text
-from harness.errors import UserError
+from harness.errors import UserError, printable
 
 VIEW_TEXTS = {
     "activations": "what layers of the model give for the first samples",
@@ -100,11 +100,13 @@ def execute(chosen: argparse.Namespace) -> int:
 
 
 def _print_pictures(paths: list[Path]) -> None:
+    from harness.results.plain_text import drawable  # imports pandas
+
     pictures = [path for path in paths if path.suffix == ".png"]
     for path in pictures:
-        print(path)
+        print(drawable(path))
     print(f"{len(pictures)} pictures, the data of each beside it")
 
 
 def _print_message(line: str) -> None:
-    print(line, file=sys.stderr)
+    print(printable(line), file=sys.stderr)

@@ -94,7 +94,7 @@ def _nested_lists(key: Hashable) -> list:
 def _read_outputs(path: Path) -> Tensor | None:
     """The tensor in a file; None, with a warning, if it is damaged."""
     try:
-        content = content_of(path)
+        content = content_of(path, named_folder=True)
         check_seal(content, path.stem)
         return torch.from_numpy(array_of(content))
     except Damaged as error:

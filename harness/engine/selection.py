@@ -7,8 +7,9 @@ from typing import Any
 
 from harness.engine.labels import default_label
 from harness.engine.variations import CHOICES, OVER, standard_choices
-from harness.errors import UserError
+from harness.errors import UserError, printable
 from harness.identity import canonical
+from harness.option_kinds import LONGEST_SHOWN, value_shown
 from harness.options import import_object
 from harness.registry import ABOUT_MODELS, MODELS, Registry
 
@@ -66,8 +67,9 @@ def choose_one(registry: Registry, choice: Any) -> Chosen:
     """
     if isinstance(choice, str) or callable(choice):
         choice = {"name": choice}
-    if not isinstance(choice, Mapping) or "name" not in choice:
-        raise UserError(f"{registry.kind} is {choice!r}, expected a name or a mapping with a name")
+    name = choice.get("name") if isinstance(choice, Mapping) else None
+    if not (isinstance(name, str) or callable(name)):
+        raise UserError(f"{registry.kind} is {value_shown(choice)}, expected a name or a mapping with a name")
     about = _about_model(choice) if registry is MODELS else {}
     beside = ("name", "label", "swept", *(ABOUT_MODELS if registry is MODELS else ()))
     options = {key: value for key, value in choice.items() if key not in beside}
@@ -97,7 +99,7 @@ def choose_several(registry: Registry, choice: Any) -> list[Chosen]:
     single = isinstance(choice, str) or callable(choice)
     if not single and not isinstance(choice, Iterable):
         raise UserError(
-            f"{registry.kind}s are {choice!r}, expected names, functions, or a mapping of labels to options"
+            f"{registry.kind}s are {value_shown(choice)}, expected names, functions, or a mapping of labels to options"
         )
     if isinstance(choice, Mapping):
         chosen = [choose_one(registry, each) for each in _labelled_settings(registry, choice)]
@@ -120,9 +122,11 @@ def _labelled_settings(registry: Registry, choice: Mapping[str, Any]) -> Iterato
 def _no_options(registry: Registry, label: str, value: Any) -> UserError:
     """The error for a value in the place of an item's options, with what to type."""
     known = registry[label].options if label in registry else {}
-    example = f"{registry.kind}.{label}.{next(iter(known), 'OPTION')}={value}"
+    example = f"{registry.kind}.{label}.{next(iter(known), 'OPTION')}={printable(value)[:LONGEST_SHOWN]}"
     options = f" (its options: {', '.join(known)})" if known else ""
-    return UserError(f"{registry.kind}.{label} is {value!r}, expected the value of one option: {example}{options}")
+    return UserError(
+        f"{registry.kind}.{label} is {value_shown(value)}, expected the value of one option: {example}{options}"
+    )
 
 
 def _check_distinct(registry: Registry, chosen: list[Chosen]) -> None:
@@ -154,7 +158,9 @@ def every_setting(registry: Registry, label: str, options: Mapping[str, Any]) ->
         if not over:
             raise UserError(f"{label!r} makes none of the choices of over=standard: {', '.join(CHOICES)}")
     if not isinstance(over, Mapping) or not over or not all(isinstance(v, list | tuple) and v for v in over.values()):
-        raise UserError(f"over of {label!r} is {over!r}, expected standard, or for each option a list of values")
+        raise UserError(
+            f"over of {label!r} is {value_shown(over)}, expected standard, or for each option a list of values"
+        )
     over = registry.resolve(fixed.get("name", label)).presented(over)
     settings = [dict(zip(over, values, strict=True)) for values in product(*over.values())]
     shown = lambda setting: ",".join(f"{name}={value}" for name, value in setting.items())

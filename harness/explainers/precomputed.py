@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from harness.array_archives import array_in_archive, names_in_archive
 from harness.errors import NotApplicable, UserError, one_line, unknown
 from harness.places import user_path
 from harness.randomness import sample_keys
@@ -16,6 +17,7 @@ from harness.registry import explainer
 from harness.samples import Samples
 
 MAPS, KEYS = "attributions", ("attributions", "ids", "targets")
+MOST_MAPS = 10_000_000  # of a file, and ids: a small file can tell of any number
 
 
 @dataclass(frozen=True)
@@ -102,8 +104,7 @@ def _read_npy(file: Path) -> Mapping[str, Any]:
 
 
 def _read_npz(file: Path) -> Mapping[str, Any]:
-    with np.load(file, allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
+    return {name: array_in_archive(file, name) if name in KEYS else None for name in names_in_archive(file)}
 
 
 def _read_pt(file: Path) -> Mapping[str, Any]:
@@ -118,9 +119,18 @@ def _read_h5(file: Path) -> Mapping[str, Any]:
     except ImportError:
         raise UserError(f"{file.name} needs h5py: pip install 'harness[h5]'") from None
     opened = h5py.File(file, "r")  # stays open as long as its maps are in use
-    texts = lambda name: h5py.check_string_dtype(opened[name].dtype) is not None
-    small = {name: opened[name].asstr()[:] if texts(name) else opened[name][:] for name in opened if name != MAPS}
-    return {**small, **({MAPS: opened[MAPS]} if MAPS in opened else {})}
+    found: dict[str, Any] = dict.fromkeys(opened)
+    for name in found.keys() & set(KEYS):
+        data = opened[name] if isinstance(opened.get(name, getlink=True), h5py.HardLink) else None
+        if not isinstance(data, h5py.Dataset) or data.external or data.is_virtual:
+            raise UserError(
+                f"{name!r} of {file.name} is no data set in the file itself, such as a link to another file"
+            )
+        if name != MAPS and (data.size or 0) > MOST_MAPS:
+            raise UserError(f"{file.name} holds {data.size} {name}, expected at most {MOST_MAPS}")
+        texts = h5py.check_string_dtype(data.dtype) is not None
+        found[name] = data if name == MAPS else data.asstr()[()] if texts else data[()]
+    return found
 
 
 def _stored_maps(path: str, members: Mapping[str, Any], context: Samples) -> Stored:
@@ -128,6 +138,8 @@ def _stored_maps(path: str, members: Mapping[str, Any], context: Samples) -> Sto
     for name in members:
         if name not in KEYS:
             raise unknown(f"key of {path!r}", name, KEYS)
+    if isinstance(members.get(MAPS), Tensor):
+        _check_dense(path, members[MAPS])
     if MAPS not in members or not hasattr(members[MAPS], "shape"):
         raise UserError(f"{path!r} has no array {MAPS!r}, only {', '.join(members) or 'nothing'}")
     maps, ids = members[MAPS], members.get("ids")
@@ -152,18 +164,24 @@ def _check_each(path: str, name: str, values: Any, count: int) -> None:
     if listed.ndim != 1 or len(listed) != count:
         held = f"{len(listed)} {name}" if listed.ndim == 1 else f"{name} {listed.shape}"
         raise UserError(f"{path!r} holds {held} for {count} maps, expected one for each")
-    if name == "targets" and (listed.dtype.kind not in "fiu" or not (listed == np.floor(listed)).all()):
+    numbers = listed.dtype.kind in "fiu" and (abs(listed) < 2**62).all()
+    if name == "targets" and not (numbers and (listed == np.floor(listed)).all()):
         raise UserError(f"the targets in {path!r} are {listed.dtype}, such as {listed[0]}, expected class indices")
+
+
+def _check_dense(path: str, maps: Tensor) -> None:
+    if maps.is_nested or maps.layout != torch.strided or maps.is_meta:
+        form = "nested" if maps.is_nested else "without values" if maps.is_meta else maps.layout
+        raise UserError(f"{path!r} holds a tensor that is {form}, expected a dense one")
 
 
 def _check_shape(path: str, maps: Any, context: Samples) -> None:
     kind = str(maps.dtype).removeprefix("torch.") if isinstance(maps, Tensor) else maps.dtype.name
     if not kind.startswith(("float", "bfloat", "int", "uint", "bool")):
         raise UserError(f"{path!r} holds {kind} values, expected real numbers")
-    if getattr(maps, "layout", torch.strided) != torch.strided:
-        raise UserError(f"{path!r} holds a tensor that is {maps.layout}, expected a dense one")
-    if len(maps.shape) < 2 or len(maps) == 0:
-        raise UserError(f"{path!r} holds an array {tuple(maps.shape)}, expected one map for each sample (M, ...)")
+    if len(maps.shape or ()) < 2 or not 0 < len(maps) <= MOST_MAPS:
+        shape = tuple(maps.shape or ())
+        raise UserError(f"{path!r} holds an array {shape}, expected one map for each of at most {MOST_MAPS} samples")
     # A map of zeros stands for all: so the error is that of every explainer whose map has a wrong shape.
     blank = torch.zeros(1).expand(len(maps), *maps.shape[1:])
     try:

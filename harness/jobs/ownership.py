@@ -7,7 +7,6 @@ lies in the cache folder. A run that somebody else made, or changed, has no vali
 import hashlib
 import hmac
 import os
-import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,12 +14,13 @@ from typing import Any
 
 from harness.assets import cache_folder
 from harness.errors import UserError
+from harness.options import IMPORT
 from harness.results.block_plans import SUFFIX
-from harness.results.run_files import write_content
+from harness.results.run_files import content_of, write_content
 from harness.results.store import Store
+from harness.seals import Damaged
 
 KEY_FILE = "runs.key"
-IMPORT = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")  # package.module:name
 
 
 def write_owned_config(store: Store, name: str, text: str) -> None:
@@ -34,14 +34,15 @@ def is_own(path: Path, text: str) -> bool:
     """Whether this user's runs wrote the configuration ``text`` to ``path``."""
     key = _user_key()
     try:
-        mark = path.with_name(path.name + SUFFIX).read_text(encoding="utf-8")
-    except (OSError, ValueError):
+        mark = content_of(path.with_name(path.name + SUFFIX))
+    except Damaged:
         return False
-    return key is not None and hmac.compare_digest(mark.strip().encode(), _mark(key, text).encode())
+    return key is not None and hmac.compare_digest(mark.strip(), _mark(key, text).encode())
 
 
 def programs_named(config: Any) -> list[str]:
-    """What a configuration would import or run: import paths, and files that hold programs (``exported``)."""
+    """What a configuration would import or run: import paths, wherever they stand, and files that hold programs
+    (``exported``)."""
     return list(dict.fromkeys(_programs_in(config)))
 
 
@@ -51,7 +52,7 @@ def _programs_in(value: Any) -> Iterator[str]:
     if isinstance(value, dict):
         if value.get("name") == "exported" and isinstance(value.get("path"), str):
             yield value["path"]
-        for inner in value.values():
+        for inner in (*value, *value.values()):  # an explainer can be named by its label
             yield from _programs_in(inner)
     if isinstance(value, list):
         for inner in value:

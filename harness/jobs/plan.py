@@ -1,6 +1,6 @@
 """The plan of a block: model, data, explainers, metrics and protocol from a configuration, and the block's cells."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +12,7 @@ from harness.engine.selection import Chosen, Job, choose_one, choose_several
 from harness.errors import UserError, unknown
 from harness.identity import canonical, cell_id, digest, files_of
 from harness.jobs.runtime import Runtime
+from harness.option_kinds import value_shown
 from harness.places import ROUNDS, check_run_name, file_name, shard_folder, user_path
 from harness.registry import DATASETS, EXPLAINERS, METRICS, MODELS
 
@@ -44,13 +45,16 @@ class Plan:
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "Plan":
         """A plan from a plain nested mapping, as Hydra composes it; UserError for a mistake in it."""
+        if not isinstance(config, Mapping):
+            raise UserError(f"the configuration is {value_shown(config)}, expected a mapping of {', '.join(SECTIONS)}")
         for name in config:
             if name not in SECTIONS:
                 raise unknown("section of the configuration", name, SECTIONS)
         for name in SECTIONS[:4]:
-            if not config.get(name):
+            if config.get(name) is None or (isinstance(config[name], Sized) and not len(config[name])):
                 raise UserError(f"the configuration names no {name}, expected {name}=NAME (harness list {name}s)")
-        protocol, runtime = Protocol.of(config.get("protocol") or {}), Runtime.of(config.get("runtime") or {})
+        settings = {name: config[name] for name in ("protocol", "runtime") if config.get(name) is not None}
+        protocol, runtime = Protocol.of(settings.get("protocol", {})), Runtime.of(settings.get("runtime", {}))
         if protocol.precision and runtime.shards > 1:
             raise UserError(
                 "protocol.precision and runtime.shards are both set, expected one: samples are measured in rounds "

@@ -18,6 +18,7 @@ from harness.places import file_name
 from harness.results.choice_files import FOLDER, find_choice
 from harness.results.frames import configured, controls_of, find_run
 from harness.results.run_files import RunFiles, content_of, name_damage
+from harness.results.store import Store
 from harness.seals import Damaged
 from harness.views.of_model import MODEL_VIEWS, Scene
 from harness.views.of_run import RUN_VIEWS, ViewedRun
@@ -58,6 +59,7 @@ def draw_views(
             f"views of models are drawn for {MOST_BLOCKS} of the run's {len(plans)} pairs of model and data; for the "
             f"others ({rest}) call harness view with the arguments of harness run"
         )
+    Store(run.directory).check_folders()
     paths, reasons = [], []
     for plan in plans[:MOST_BLOCKS] if of_models else []:
         paths += _draw_of_model(plan, run, of_models, layers, explainer, reasons)

@@ -13,6 +13,7 @@ from harness.messages import say
 from harness.places import file_name
 from harness.results.frames import audit_of, configured, controls_of, protocols, read
 from harness.results.run_files import RunFiles, name_damage
+from harness.results.store import Store
 from harness.seals import Damaged
 
 DIRECTION_WORDS = {"higher": " (its score: higher is better)", "lower": " (its score: lower is better)"}
@@ -95,20 +96,19 @@ def draw_importances_of(run: ViewedRun) -> list[Path]:
     from harness.results.importances import draw_importances
 
     cells, _ = run.frames
-    tables = {}
+    tables: dict[Path, Any] = {}
     for row in cells.itertuples():
-        table = audit_of(row.audit).get("tables", {}).get("repeats")
-        if table:
-            tables.setdefault(table, row)
+        path = Store(run.directory).tables_of({"audit": audit_of(row.audit)}).get("repeats")
+        if path is not None:
+            tables.setdefault(path, row)
     if not tables:
         raise NotApplicable(
             "no explainer of the run stores repeats of its importances, as permutation_importance and random_forest do"
         )
     paths = []
-    for table, row in tables.items():
-        path = run.directory / "tables" / Path(str(table)).name
+    for path, row in tables.items():
         try:
-            repeats = RunFiles(run.directory).table(path)
+            repeats = _repeats_in(run, path)
         except Damaged as error:
             name_damage(path, error, "it is left out")
             continue
@@ -124,6 +124,14 @@ def draw_importances_of(run: ViewedRun) -> list[Path]:
             title=f"{row.model} on {row.dataset}: {row.explainer}",
         )
     return paths
+
+
+def _repeats_in(run: ViewedRun, path: Path) -> pd.DataFrame:
+    """All repeats of an explainer's importances; Damaged for another table."""
+    repeats = RunFiles(run.directory).table(path)
+    if not {"unit", "value"} <= set(repeats) or repeats["value"].dtype.kind not in "fiu" or repeats.empty:
+        raise Damaged("it is no table of repeats of importances")
+    return repeats
 
 
 def draw_tradeoff_of(run: ViewedRun) -> list[Path]:

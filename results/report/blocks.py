@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from harness.errors import printable
 from harness.results.board import ARROWS, DIRECTIONS, Board
 from harness.results.boards import boards_of_run
 
@@ -41,7 +42,7 @@ def blocks_of(directories: Sequence[Path]) -> list[ReportBlock]:
 
 def _report_block(key: str, directory: Path, board: Board, several: bool) -> ReportBlock:
     own = {field.name: getattr(board, field.name) for field in fields(Board)}
-    own["heading"] += f", run {directory.name}" if several else ""
+    own["heading"] += f", run {printable(directory.name)}" if several else ""
     return ReportBlock(**own, key=key, run=directory.name, directory=directory)
 
 

@@ -53,7 +53,7 @@ def blocks_part(blocks: Sequence[ReportBlock], answers: Sequence[Answer]) -> Raw
     gains = [row.row for row in rows if row.row and math.isfinite(row.row.gain)]
     # A common scale needs a common unit.
     strips = _strips_of(gains) if len(units) == 1 and gains else None
-    unit = _unit_in_words(blocks[0].unit(next(iter(units))[0])) if len(units) == 1 else ""
+    unit = _unit_in_words(next(iter(units))[1]) if len(units) == 1 else ""
     heads = [
         _head("model and data"),
         _head("use", class_="wide"),

@@ -1,5 +1,6 @@
 """The gallery: samples down and explainers across, each explainer's best and worst cases by the headline metric."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -65,7 +66,7 @@ def _colours(run_maps: RunMaps) -> str:
 
 def _sample_values(block: ReportBlock, explainers: Sequence[str]) -> pd.DataFrame:
     """The headline metric's scores, samples down and explainers across, signed so that higher is better."""
-    if block.headline is None:
+    if block.headline not in block.matrices:
         return pd.DataFrame()
     signed = block.matrices[block.headline].signed
     found = signed[[name for name in explainers if name in signed]]
@@ -219,7 +220,7 @@ class _View:
 
 
 def _is_finite_number(value: Any) -> bool:
-    return isinstance(value, int | float) and bool(np.isfinite(value))
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _summed_channels(values: np.ndarray) -> np.ndarray:

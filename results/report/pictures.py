@@ -10,6 +10,7 @@ from PIL import Image
 from harness.results.report.blocks import ReportBlock
 from harness.results.report.elements import note
 from harness.results.report.markup import Raw, tag
+from harness.results.run_files import content_of
 
 MOST_PICTURE_BYTES = 4 << 20  # of all pictures together; the names of those that do not fit are listed
 MOST_WIDTH = 1200
@@ -44,7 +45,7 @@ def _captioned_figure(path: Path, encoded: str) -> Raw:
 def _as_webp(path: Path) -> str | None:
     """A picture as WebP in base64, no wider than the page; None where it cannot be read."""
     try:
-        with Image.open(path) as image:
+        with Image.open(BytesIO(content_of(path))) as image:
             image.load()
             picture = image.convert("RGB")
     except Exception:  # on foreign content, a decoder can raise anything

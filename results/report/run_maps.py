@@ -5,17 +5,21 @@ explainer; files of numbers lie beside it.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from harness.places import is_file_name
 from harness.results.run_files import RunFiles, name_damage
 from harness.seals import Damaged
 
 KEPT_MODALITIES = ("image", "tokens", "series", "table")
+# The numbers of axes, the first of which is that of the samples, of maps and of inputs.
+AXES = {"image": ((3, 4), (4,)), "tokens": ((2,), ()), "series": ((2, 3), (3,)), "table": ((2,), (2,))}
+MOST_SIDE = 8192  # of the map of an image, whose pixels are averaged
 
 
 @dataclass(frozen=True)
@@ -77,20 +81,26 @@ def _same_protocol(about: Mapping[str, Any], protocol: str) -> bool:
 
 def _kept_maps(files: RunFiles, about: Mapping[str, Any]) -> RunMaps:
     samples = [each for each in about["samples"] if isinstance(each, dict)]
+    modality = about.get("modality") if about.get("modality") in KEPT_MODALITIES else "table"
     unread: list[str] = []
     maps, signed = {}, set()
     for label, entry in _mapping_or_empty(about.get("explainers")).items():
         entry = _mapping_or_empty(entry)
-        values = _kept_array(files, entry.get("file"), len(samples), f"maps of {label}", unread)
+        values = _kept_array(files, entry.get("file"), len(samples), f"maps of {label}", AXES[modality][0], unread)
         if values is not None:
             maps[str(label)] = values.astype(np.float32)
             signed |= {str(label)} if entry.get("signed", True) else set()
-    inputs = _kept_array(files, about["inputs"], len(samples), "inputs", unread) if about.get("inputs") else None
-    modality = about.get("modality") if about.get("modality") in KEPT_MODALITIES else "table"
+    inputs = about.get("inputs") or None
+    if inputs is not None:
+        inputs = _kept_array(files, inputs, len(samples), "inputs", AXES[modality][1], unread)
+    if modality == "image" and inputs is not None and inputs.shape[3] != 3:
+        unread.append(f"inputs could not be read: {inputs.shape[3]} colours, expected 3")
+        inputs = None
     tokens, names = about.get("tokens"), about.get("unit_names")
     if modality == "tokens" and not (_is_list_of_lists(tokens) and len(tokens) == len(samples)):
         unread.append("tokens could not be read: expected a list of texts for each sample")
         tokens = None
+    tokens = [list(map(str, each)) for each in tokens] if modality == "tokens" and tokens else None
     names = names if isinstance(names, list) else None
     return RunMaps(modality, samples, inputs, tokens, names, maps, frozenset(signed), unread)
 
@@ -100,18 +110,22 @@ def _mapping_or_empty(value: Any) -> Mapping[str, Any]:
 
 
 def _is_list_of_lists(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(each, list) for each in value)
+    return isinstance(value, list) and all(isinstance(each, list) and each for each in value)
 
 
-def _kept_array(files: RunFiles, name: Any, count: int, what: str, unread: list[str]) -> np.ndarray | None:
-    """An array of a file beside the description; a path to another folder is refused."""
+def _kept_array(
+    files: RunFiles, name: Any, count: int, what: str, axes: Collection[int], unread: list[str]
+) -> np.ndarray | None:
+    """An array of a file beside the description; a path to another folder is refused, and a shape that is no map's."""
     try:
-        if not isinstance(name, str) or Path(name).name != name:
+        if not is_file_name(name):
             raise ValueError("its file is not named")
         path = files.directory / "maps" / name
         values = files.array(path)
-        if values.ndim < 2 or len(values) != count or values.dtype.kind not in "fiub":
+        if values.ndim not in axes or len(values) != count or not values.size or values.dtype.kind not in "fiub":
             raise ValueError(f"{values.dtype} of shape {values.shape}, expected numbers for {count} samples")
+        if max(axes) > 2 and max(values.shape[1:]) > MOST_SIDE:
+            raise ValueError(f"shape {values.shape}, expected at most {MOST_SIDE} along an axis")
     except (Damaged, ValueError) as error:
         if isinstance(error, Damaged):
             name_damage(path, error, f"the report lacks the {what}")

@@ -9,15 +9,16 @@ SAMPLES = 40
 
 
 def write_run(folder, cells, environment=None):
-    """A run: cell -> its values, or (status, error), with other columns of its row."""
+    """A run: explainer -> its values, or (status, error), with other columns of its row."""
     store = Store(folder)
     hashed = store.write_environment(environment or {"python": "3.11", "libraries": {"torch": "2.15"}})
-    for cell, (values, more) in cells.items():
+    for explainer, (values, more) in cells.items():
+        cell = explainer.replace("/", "_")
         row = {
             "cell": cell,
             "model": "net",
             "dataset": "data",
-            "explainer": cell,
+            "explainer": explainer,
             "metric": "srg",
             "kind": "faithfulness",
             "better": "higher",

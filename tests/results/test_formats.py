@@ -51,7 +51,7 @@ def run(tmp_path):
             more = {"value": float(values.mean()), "ci_low": 0.1, "ci_high": 0.9, "n": SAMPLES, "n_invalid": 0}
             store.append(row(cell, explainer, metric, **more))
     store.append(row("failed", "edge", "srg", status="failed", error="boom"))
-    store.append(row("n/a", "edge", "irof", status="not_applicable", error="needs masks"))
+    store.append(row("not_applicable", "edge", "irof", status="not_applicable", error="needs masks"))
     return tmp_path
 
 
