@@ -37,14 +37,14 @@ failed; and when the run will end, by what the cells so far have taken and how m
 from the files of the run, on any machine that sees them, and nothing is written.
 
 In a terminal it is shown until everything is done or Ctrl-C. With --once, or where the output is no terminal, it is
-printed once. The exit status, with --once too, is 0 if nothing is left and nothing failed, and 1 if there are failed
-cells or cells left.""",
+printed once. The exit status, with --once too, is 0 if nothing is left and nothing failed, 1 if there are failed cells
+or cells left, whatever runtime.max_failed says, and 2 if there is no run yet.""",
         EXAMPLES,
     )
     parser.add_argument("run", metavar="RUN", nargs="?", default="latest", help=f"{RUN_HELP} (default: latest)")
     parser.add_argument("--once", action="store_true", help="print it once, as it is now")
     parser.add_argument(
-        "--every", metavar="SECONDS", type=_seconds, default=2.0, help="how often it is shown anew (default: 2)"
+        "--every", metavar="SECONDS", type=_seconds, default=2.0, help="how often it is refreshed (default: 2)"
     )
     add_runs_folder(parser)
     return parser
