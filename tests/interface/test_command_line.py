@@ -149,7 +149,7 @@ from harness.cli import main
 for verb in json.loads(sys.argv[1]):
     assert main(verb) == 0, verb
     print("END")
-    sys.path.remove(os.getcwd())  # as a new process begins
+    sys.path[:] = [path for path in sys.path if path != os.getcwd()]  # as a new process begins
     sys.modules.pop("mine", None)
 """
 
