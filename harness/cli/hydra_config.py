@@ -81,7 +81,8 @@ def for_each_job(
     parts = _without_sweeps_over_groups(arguments)
     if len(parts) > 1 and any(re.match(r"[~+]|(model|dataset|explainer|metric)\.", word) for word in arguments):
         _check_parts(parts)  # only options of items can be refused in one part and not in another
-    with nullcontext() if notes_sweep else temporary_folder() as elsewhere:
+    sweeps = bool({"-m", "--multirun"} & set(arguments))
+    with temporary_folder() if sweeps and not notes_sweep else nullcontext() as elsewhere:
         for each in parts:
             _compose_jobs(each, task, elsewhere)
     return max(statuses)
@@ -127,7 +128,7 @@ def _compose_jobs(
     before = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     # Hydra expects overrides side by side: a -m between them goes first.
     sys.argv = ["harness", *sorted(arguments, key=lambda argument: argument not in ("-m", "--multirun"))]
-    if notes_folder is not None and {"-m", "--multirun"} & set(arguments):
+    if notes_folder is not None:
         sys.argv.append(f'hydra.sweep.dir="{notes_folder}"')
     os.environ["HYDRA_FULL_ERROR"] = "1"  # then Hydra raises errors, and does not print and exit
     try:

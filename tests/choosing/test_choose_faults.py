@@ -32,7 +32,7 @@ OWN = {name: {"name": name} for name in ("saliency", "input_x_gradient", "occlus
 MANY = {**OWN, **GOOD, "gradient": {"name": "gradient"}}
 COSTLY = {**OWN, "integrated_gradients": {"name": "integrated_gradients"}, "deep_lift": {"name": "deep_lift"}}
 FAULTS = {
-    "hangs": r"failed: no end within runtime.cell_timeout=3 s after .* s; last in .*faulty.py:\d+ \(hangs\)",
+    "hangs": r"failed: no end within runtime.cell_timeout=6 s after .* s; last in .*faulty.py:\d+ \(hangs\)",
     "raises": "failed: RuntimeError: no such luck",
     "no_numbers": "failed: FloatingPointError: every attribution holds NaN",
     "some_numbers": r"1 (of \d+ )?samples? ha(s|ve) no score",
@@ -194,7 +194,7 @@ def faulted(tmp_path_factory, apart):
     wait_until(lambda: mark.exists() or not killed.goes_on)
     assert killed.goes_on, killed.told
     killed.kill()
-    config["runtime"] |= {"cell_timeout": 3, "memory": 2}
+    config["runtime"] |= {"cell_timeout": 6, "memory": 2}
     process = apart(config, runs / "second.txt", HANGS=str(mark))
     return runs / "choice", process.status(), process.told
 
