@@ -35,70 +35,74 @@ def asked_by_user(error: BaseException) -> bool:
 
 
 @contextmanager
+def handlers_kept(signals: tuple[int, ...] = ENDING) -> Iterator[bool]:
+    """Inside, the handlers of some signals may be set to others, by us or by a library; afterwards they are back.
+
+    Whether they can be set: only in the main thread.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield False
+        return
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in signals}
+    try:
+        yield True
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
 def noting_signals(signals: tuple[int, ...] = ENDING) -> Iterator[None]:
     """Inside, each of the signals is noted and raises KeyboardInterrupt in the main thread.
 
     In another thread than the main one nothing is noted.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before: dict[int, Any] = {number: signal.signal(number, _note) for number in signals}
-    noting, _Asked.noting, _Asked.signal = _Asked.noting, True, None
-    try:
-        yield
-    finally:
-        _Asked.noting = noting
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with handlers_kept(signals) as can_be_set:
+        if not can_be_set:
+            yield
+            return
+        for number in signals:
+            signal.signal(number, _note)
+        noting, _Asked.noting, _Asked.signal = _Asked.noting, True, None
+        try:
+            yield
+        finally:
+            _Asked.noting = noting
 
 
 @contextmanager
 def signals_ignored() -> Iterator[None]:
     """Inside, which is short, the user's signals have no effect: what has to be put in order is."""
-    if threading.current_thread() is not threading.main_thread():
+    with handlers_kept() as can_be_set:
+        for number in ENDING if can_be_set else ():
+            signal.signal(number, signal.SIG_IGN)
         yield
-        return
-    handlers = {number: signal.signal(number, signal.SIG_IGN) for number in ENDING}
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def handlers_kept() -> Iterator[None]:
-    """Inside, which is short, a library may set its own handlers of the user's signals: afterwards ours are back."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in ENDING}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager
 def pausing_others(stop: Callable[[], None], go_on: Callable[[float], None]) -> Iterator[None]:
     """Inside, Ctrl-Z calls ``stop`` before this process stops, and ``go_on`` with the length of the pause after it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
 
     def pause(number: int, frame: FrameType | None) -> None:
         started = time.monotonic()
         stop()
-        os.kill(os.getpid(), signal.SIGSTOP)
-        go_on(time.monotonic() - started)
+        try:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        finally:  # a signal that came during the pause may end this process: the others have to hear of that
+            go_on(time.monotonic() - started)
 
-    before = signal.signal(signal.SIGTSTP, pause)
-    try:
+    with handlers_kept((signal.SIGTSTP,)) as can_be_set:
+        if can_be_set:
+            signal.signal(signal.SIGTSTP, pause)
         yield
-    finally:
-        signal.signal(signal.SIGTSTP, before)
+
+
+def name_of_signal(number: int) -> str:
+    """The name of a signal, such as SIGKILL; "" for one without a name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return ""
 
 
 def _note(number: int, frame: FrameType | None) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError, printable
-from harness.interrupts import asked_to_end
+from harness.interrupts import asked_to_end, name_of_signal
 from harness.jobs.channel import LOST_STATUS, Hearing
 from harness.jobs.item_output import ItemOutput, MarkedOutput, read_waiting
 from harness.jobs.limits import Limits
@@ -242,8 +242,5 @@ def _end_in_words(code: int) -> str:
         return "the process was ended because its file descriptors had been closed"
     if code >= 0:
         return f"the process ended itself with exit status {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
+    name = name_of_signal(-code) or f"signal {-code}"
     return f"the process was ended by {name}{SIGNALS_IN_WORDS.get(-code, '')}"

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from harness.interrupts import name_of_signal
 from harness.jobs.parts import whole_of
 from harness.jobs.plan import Plan
 
@@ -155,8 +156,8 @@ def words_of_end(code: int) -> str:
     """How the process of a job has ended; "" for one that has measured, whatever came of its cells."""
     if code >= 0:
         return {0: "", 1: "", MISTAKE: REFUSED}.get(code, f"ended with status {code}")
-    names = {int(each): each.name for each in signal.Signals}
-    return f"killed by signal {-code}" + (f" ({names[-code]})" if -code in names else "")
+    name = name_of_signal(-code)
+    return f"killed by signal {-code}" + (f" ({name})" if name else "")
 
 
 def _send(processes: list[subprocess.Popen], number: int) -> None:

@@ -285,3 +285,29 @@ def test_how_many_processes_measure_at_once(monkeypatch):
     assert [at_once(None, 9), at_once(None, 2), at_once(5, 9), at_once(20, 9)] == [4, 2, 5, 9]
     monkeypatch.setattr(processes.torch.cuda, "device_count", lambda: 3)
     assert at_once(None, 9) == 3
+
+
+PAUSED = """
+import os, sys
+from harness.interrupts import noting_signals, pausing_others
+say = lambda text: os.write(1, text.encode() + b"\\n")
+with noting_signals():
+    try:
+        with pausing_others(lambda: say("stopped"), lambda seconds: say("go on")):
+            say("ready")
+            sys.stdin.read()
+    except KeyboardInterrupt:
+        say("ended")
+"""
+
+
+def test_what_was_paused_goes_on_when_the_command_is_ended_meanwhile():
+    """``kill %1`` in a shell sends SIGTERM and SIGCONT: jobs that stayed stopped could not hear that they shall end."""
+    process = subprocess.Popen([sys.executable, "-c", PAUSED], stdin=-1, stdout=-1, text=True)
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTSTP)
+    assert process.stdout.readline() == "stopped\n"
+    os.waitpid(process.pid, os.WUNTRACED)
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGCONT)
+    assert process.communicate(timeout=60)[0].splitlines() == ["go on", "ended"]
