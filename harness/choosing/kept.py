@@ -18,7 +18,7 @@ from harness.engine.selection import Chosen, Job
 from harness.engine.stage import Stage
 from harness.identity import cell_id, digest, files_of
 from harness.jobs.channel import Watched
-from harness.jobs.plan import Plan
+from harness.jobs.plan import PENDING, Plan
 from harness.jobs.recorders import RowRecorder
 from harness.jobs.runner import finished_rows
 from harness.places import file_name
@@ -123,7 +123,7 @@ class InRun:
         row = self.rows.get(job.cell)
         state = plan.state(job, row, self.weights)
         disturbed = state == "retry" and row.get("status") == "ok"
-        return bool(self.alone) if disturbed else state in ("new", "stale", "retry")
+        return bool(self.alone) if disturbed else state in PENDING
 
     def recorder(self, part: Part, stage: Stage, jobs: Sequence[Job]) -> CellRecorder:
         """Writes rows and scores of the part."""

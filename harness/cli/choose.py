@@ -76,14 +76,15 @@ def execute(chosen: argparse.Namespace) -> int:
     from harness.cli.hydra_config import for_each_job, in_sweep
     from harness.cli.run import supervised
     from harness.jobs.supervisor import Supervisor
+    from harness.launching.settings import Here, launcher_of
 
     choose, chosen.overrides = separated(chosen.overrides)
     supervisor = Supervisor()
 
     def measure(config: dict[str, Any]) -> int:
-        launcher = config.pop("launcher", {}).get("name", "here")
-        if launcher != "here":
-            raise UserError(f"launcher={launcher} came, expected none: a choice is made in one process")
+        section = config.pop("launcher", None)
+        if launcher_of(section) != Here():
+            raise UserError(f"launcher={section['name']} came, expected none: a choice is made in one process")
         settings = {**config, "choose": {**choose, "json": chosen.json}}
         if supervised(config):
             return supervisor.measure(settings, in_sweep(), work="choose")

@@ -9,7 +9,6 @@ from typing import Any
 from harness.cli.overrides import OVERRIDES_HELP, USAGE, add_overrides, add_quiet, hydra_arguments
 from harness.cli.parser import Parser, add_verb
 
-PENDING = {"new", "stale", "retry"}  # the states of cells that harness run measures
 EXAMPLES = {
     "harness plan model=digits_cnn dataset=digits explainer=[saliency,rise] metric=[srg,deletion]": (
         "how many of the four cells are measured already"
@@ -61,10 +60,11 @@ def execute(chosen: argparse.Namespace) -> int:
         nonlocal jobs, slurm, requested
         launcher = launcher_of(config.pop("launcher", None))
         states = _printed_states(config)
-        if isinstance(launcher, Slurm) and PENDING & set(states.values()):
+        pending = _cells_to_measure(states)
+        if isinstance(launcher, Slurm) and pending:
             runtime = Runtime.of(config.get("runtime") or {})
             slurm, requested = launcher, requested + (runtime.shards if runtime.shard is None else 1)
-        further = {key[1] for key, state in states.items() if state in PENDING and key not in of_all}
+        further = {key[1] for key in pending if key not in of_all}
         jobs += 1
         of_all.update(states)
         if chosen.estimate and further:
@@ -105,6 +105,13 @@ def _printed_states(config: dict[str, Any]) -> dict[tuple[Any, str], str]:
         print(f"  {explainer.label:<24} {own}")
     sys.stdout.flush()  # before the progress of an estimate, where both go into one file
     return {(plan.directory, job.cell): state for job, state in states.items()}
+
+
+def _cells_to_measure(states: dict[tuple[Any, str], str]) -> list[tuple[Any, str]]:
+    """The cells that ``harness run`` measures, by run and cell."""
+    from harness.jobs.plan import PENDING
+
+    return [key for key, state in states.items() if state in PENDING]
 
 
 def _print_estimates(estimates: list[Any], code: int) -> None:

@@ -57,8 +57,6 @@ sets how (docs/scale.md).
     add_overrides(parser)
     parser.add_argument(
         "--launched",
-        metavar="OPTIONS",
-        type=str,
         help=argparse.SUPPRESS,  # what a launcher hands over to the jobs that it starts
     )
     return parser

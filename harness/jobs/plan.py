@@ -18,6 +18,7 @@ from harness.registry import DATASETS, EXPLAINERS, METRICS, MODELS
 
 SECTIONS = ("model", "dataset", "explainer", "metric", "protocol", "runtime", "run")
 MOST_ATTEMPTS = 2
+PENDING = ("new", "stale", "retry")  # the states of cells that are to be measured
 LONGEST_BLOCK_NAME = 120  # bytes
 CONTROL = "random"
 
@@ -172,4 +173,4 @@ class Plan:
 
     def pending(self, rows: Mapping[str, Mapping[str, Any]], weights: str | None = None) -> list[Job]:
         """The cells to measure, from each cell's last row."""
-        return [job for job in self.jobs if self.state(job, rows.get(job.cell), weights) in ("new", "stale", "retry")]
+        return [job for job in self.jobs if self.state(job, rows.get(job.cell), weights) in PENDING]
