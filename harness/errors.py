@@ -1,4 +1,4 @@
-"""The two errors of the package: ``NotApplicable`` and ``UserError``, and helpers for their messages."""
+"""The errors of the package, ``NotApplicable`` and ``UserError``, and helpers for their messages."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -18,6 +18,14 @@ class NotApplicable(Exception):
 
 class UserError(ValueError):
     """A mistake in what the user gave; its one line says what was wrong, what came and what is expected."""
+
+    status = 2  # of a command that ends with it
+
+
+class ProcessLost(UserError):
+    """The process that measures has ended, which need not be a mistake of the user: memory, a signal, a crash."""
+
+    status = 1
 
 
 # The reason of a score that a metric could not compute because a number was not finite.

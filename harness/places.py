@@ -19,6 +19,7 @@ from harness.errors import UserError
 
 MOST_SHARDS = 10_000
 SHARDS, ROUNDS = "shards", "rounds"  # the folders in a run that hold its shards, and the rounds of its samples
+TIME_OF_LAUNCH = "%Y%m%d-%H%M%S.%f"  # in UTC, the name of a folder in JOBS
 JOBS = "jobs"  # the folder in a run that holds what the jobs of launchers have printed
 LONGEST_RUN_NAME = 200  # bytes
 LONGEST_PATH, LONGEST_PART = 4000, 255  # bytes of a path, and of the name of one file or folder

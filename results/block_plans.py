@@ -9,13 +9,13 @@ import stat
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.errors import printable
-from harness.places import JOBS, MOST_SHARDS
+from harness.places import JOBS, MOST_SHARDS, TIME_OF_LAUNCH
 from harness.results.run_files import RunFiles, check_sound
 from harness.results.store import plain
 from harness.seals import Damaged
@@ -105,14 +105,14 @@ class LaunchTimes:
 def newest_launch(run: Path) -> LaunchTimes | None:
     """The last launch into a run; None if there was none.
 
-    A launcher makes a folder in ``jobs``, named by the local time, then it writes the configurations, and then each job
-    makes its log in that folder.
+    A launcher makes a folder in ``jobs``, named by the time in UTC, then it writes the configurations, and then each
+    job makes its log in that folder (in that of the first of several runs).
     """
     launches = {path: began for path in (run / JOBS).glob("*") if (began := _time_in_name(path)) is not None}
     if not launches:
         return None
     newest = max(launches, key=lambda path: path.name)
-    # The name is by the clock and the time zone of the launcher's machine. Files have the clock of the configurations,
+    # The name is by the clock of the launcher's machine. Files have the clock of the configurations,
     # but the folder changes once more when somebody removes an old launch.
     began = min(launches[newest], _changed(run / JOBS))
     logs = [changed for path in newest.glob("*.log") if (changed := _changed(path))]
@@ -247,7 +247,7 @@ def _is_readable(path: Path) -> bool:
 def _time_in_name(path: Path) -> float | None:
     """The time that is the name of a launch's folder, in seconds since 1970; None for another name."""
     try:
-        return datetime.strptime(path.name, "%Y%m%d-%H%M%S.%f").timestamp()
+        return datetime.strptime(path.name, TIME_OF_LAUNCH).replace(tzinfo=UTC).timestamp()
     except (ValueError, OverflowError, OSError):
         return None
 

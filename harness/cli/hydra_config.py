@@ -180,7 +180,8 @@ def words_of_job(arguments: Sequence[str]) -> list[str]:
     overrides = parsed_overrides(with_folders_spread(arguments))
     swept = {key(each.input_line) for each in overrides if each.is_sweep_override()}
     typed = {key(each.input_line): each.input_line for each in overrides if key(each.input_line) not in swept}
-    return [typed.get(key(word), as_typed(word)) for word in HydraConfig.get().overrides.task]
+    of_hydra = [word for name, word in typed.items() if name.lstrip("+~").startswith("hydra.")]
+    return [*of_hydra, *(typed.get(key(word), as_typed(word)) for word in HydraConfig.get().overrides.task)]
 
 
 def as_typed(word: str) -> str:
@@ -219,7 +220,7 @@ def _task(
             statuses.append(job(settings) or 0)
         except UserError as error:
             print(f"harness: {printable(error)}", file=sys.stderr)
-            statuses.append(2)
+            statuses.append(error.status)
 
     return task
 

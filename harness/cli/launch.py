@@ -3,9 +3,9 @@
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,18 +26,20 @@ class LaunchContext:
 
     in_sweep  whether the job is one of several, of which one that cannot be measured is no mistake
     swept     the options of the model and of the data set that the command varies, by section
+    labels    the labels of the model and of the data set that tell them from those of other jobs, by section
     """
 
     in_sweep: bool
     swept: Mapping[str, Sequence[str]]
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, text: str) -> "LaunchContext":
         """From the text that ``words`` has given; UserError for any other."""
         try:
             found = cls(**json.loads(text))
-            lists = [names for names in found.swept.values() if all(isinstance(name, str) for name in names)]
-            if isinstance(found.in_sweep, bool) and len(lists) == len(found.swept):
+            names = [*found.labels.values(), *(name for each in found.swept.values() for name in each)]
+            if isinstance(found.in_sweep, bool) and all(isinstance(name, str) for name in names):
                 return found
         except (ValueError, TypeError, AttributeError):
             pass
@@ -47,6 +49,10 @@ class LaunchContext:
     def words(self) -> list[str]:
         """The argument of the job's command."""
         return ["--launched", json.dumps(vars(self))]
+
+    def labelled(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """A configuration with the labels."""
+        return {**config, **{section: {**config[section], "label": label} for section, label in self.labels.items()}}
 
 
 class Launch:
@@ -59,8 +65,9 @@ class Launch:
         self.flags = [flag for flag in flags if flag not in ("-m", "--multirun")]
         self.launcher: Launcher | None = None
         self.plans: list[Plan] = []
-        self.arguments: list[tuple[str, ...]] = []
-        self.cells: set[tuple[Path, str]] = set()  # of all jobs so far, by run
+        self.words: list[list[str]] = []  # for each job those that describe it
+        self.contexts: list[LaunchContext] = []
+        self.known: dict[Path, dict[tuple[str, str], Any]] = {}  # models and data by their labels, in each run
         self.last_line_at = time.monotonic()  # when the number of jobs was last printed
 
     def add(self, launcher: "Launcher", config: Mapping[str, Any], words: Sequence[str], about: LaunchContext) -> None:
@@ -71,23 +78,38 @@ class Launch:
         if self.launcher not in (None, launcher):
             raise UserError("the jobs of this sweep have different settings of launcher, expected the same for all")
         self.launcher = launcher
+        plan, labels = self._labelled(plan)
+        if plan.protocol.precision and any(_same_block(plan, other) for other in self.plans):
+            raise UserError(
+                f"protocol.precision is set, and several jobs measure {plan.title}, expected one job for each block, "
+                "since those that run side by side could take different numbers of samples: name all explainers and "
+                "metrics at once, or use launcher=here"
+            )
         shard = plan.runtime.shard
-        added = [] if shard is None else [f"++runtime.shard={shard}"]
-        if self._has_control(plan):
-            added.append("++runtime.control=false")
-        else:
-            plan = plan.with_control()
-        self.cells |= {(plan.directory, job.cell) for job in plan.jobs}
+        of_shard = [] if shard is None else [f"++runtime.shard={shard}"]
         self.plans.append(plan)
-        self.arguments.append(("run", *self.flags, *about.words, *words, *added))
+        self.words.append([*words, *of_shard])
+        self.contexts.append(replace(about, labels=labels))
         if time.monotonic() - self.last_line_at > SECONDS_BETWEEN_LINES:
             _JobMessages(0, plan.runtime.quiet).say(f"{len(self.plans)} jobs composed so far; none is started yet")
             self.last_line_at = time.monotonic()
 
-    def _has_control(self, plan: "Plan") -> bool:
-        """Whether earlier jobs measure all cells of the control that would be added, as in a sweep over explainers."""
-        cells = {job.cell for job in plan.with_control().jobs} - {job.cell for job in plan.jobs}
-        return bool(cells) and all((plan.directory, cell) in self.cells for cell in cells)
+    def _labelled(self, plan: "Plan") -> tuple["Plan", dict[str, str]]:
+        """The plan with labels that no other model or data set of its run has, and those that are not its own.
+
+        Jobs that run side by side do not see each other's rows, from which a run otherwise takes them. UserError where
+        a label that the user gives belongs to another one.
+        """
+        from harness.jobs.run_labels import MODEL_AND_DATA, labelled_in_run, row_of_labels
+        from harness.launching.outcome import RunRows
+
+        run = whole_directory(plan)
+        if run not in self.known:
+            self.known[run] = {(row.get("model"), row.get("dataset")): row for row in RunRows().of(run).values()}
+        labelled = labelled_in_run(plan, self.known[run].values())
+        self.known[run][labelled.model.label, labelled.dataset.label] = row_of_labels(labelled)
+        pairs = {each: (getattr(plan, each).label, getattr(labelled, each).label) for each in MODEL_AND_DATA}
+        return labelled, {section: label for section, (own, label) in pairs.items() if label != own}
 
     def run(self) -> int:
         """Start the jobs, wait for them and print the tables; 1 if cells are missing, or more failed than are allowed.
@@ -98,20 +120,30 @@ class Launch:
             return 0
         from harness.launching.jobs import MISTAKE
         from harness.launching.launchers import launch_function
-        from harness.launching.outcome import wholes_of, write_configs
 
+        self._measure_controls_once()
         jobs = self._jobs()
         lines = _JobMessages(len(jobs), jobs[0].plan.runtime.quiet)
         waiting = self._with_work(jobs)
         if len(waiting) < len(jobs):
             lines.say(f"{len(jobs) - len(waiting)} of {len(jobs)} jobs have nothing to measure, and are not started")
         if waiting:
-            _make_folder(jobs[0].log.parent)
-            write_configs(wholes_of(job.plan for job in waiting))
-            lines.say(f"what the jobs print: {_short(jobs[0].log.parent)}/NUMBER.log")
-            launch_function(self.launcher)(waiting, self.launcher, lines.reports())
+            reports = lines.reports(ready=lambda: _write_launch(jobs, lines))
+            launch_function(self.launcher)(waiting, self.launcher, reports)
         status = _print_outcome(jobs, lines.refused)
         return MISTAKE if status and lines.refused else status
+
+    def _measure_controls_once(self) -> None:
+        """Add the control to each plan, unless another job measures its cells, as in a sweep over explainers."""
+        cells = {(plan.directory, job.cell) for plan in self.plans for job in plan.jobs}
+        for number, plan in enumerate(self.plans):
+            with_control = plan.with_control()
+            of_control = {(plan.directory, job.cell) for job in with_control.jobs[len(plan.jobs) :]}
+            if of_control and of_control <= cells:
+                self.words[number].append("++runtime.control=false")
+            else:
+                self.plans[number] = with_control
+            cells |= of_control
 
     def _with_work(self, jobs: Sequence["LaunchedJob"]) -> list["LaunchedJob"]:
         """The jobs that have something to measure; costs that would get no time this way are nothing."""
@@ -121,31 +153,51 @@ class Launch:
 
         runs = RunRows()
         waiting = [job for job in jobs if has_work(job.plan, runs, timed=True)]
-        if isinstance(self.launcher, Processes) and share_a_device(self.launcher, len(waiting)):
+        if waiting and isinstance(self.launcher, Processes) and share_a_device(self.launcher, waiting):
             return [job for job in waiting if has_work(job.plan, runs, timed=False)]
         return waiting
 
     def _jobs(self) -> list["LaunchedJob"]:
         """The jobs with their numbers and logs."""
-        from harness.jobs.parts import whole_of
         from harness.launching.jobs import LaunchedJob
-        from harness.places import JOBS
+        from harness.places import JOBS, TIME_OF_LAUNCH
 
-        folder = whole_of(self.plans[0]).directory / JOBS / datetime.now().strftime("%Y%m%d-%H%M%S.%f")
-        common = set.intersection(*map(set, self.arguments))
-        own = [[word.lstrip("+") for word in words if word not in common] for words in self.arguments]
-        parts = zip(self.plans, own, self.arguments, strict=True)
-        return [
-            LaunchedJob(number, " ".join([plan.title, *words]), arguments, folder / f"{number}.log", plan)
-            for number, (plan, words, arguments) in enumerate(parts, 1)
-        ]
+        began = datetime.now(UTC).strftime(TIME_OF_LAUNCH)
+        folder = whole_directory(self.plans[0]) / JOBS / began
+        common = set.intersection(*map(set, self.words))
+        jobs = []
+        for number, (plan, words, about) in enumerate(zip(self.plans, self.words, self.contexts, strict=True), 1):
+            title = " ".join([plan.title, *(word.lstrip("+") for word in words if word not in common)])
+            arguments = ("run", *self.flags, *about.words, *words)
+            jobs.append(LaunchedJob(number, title, arguments, folder / f"{number}.log", plan))
+        return jobs
 
 
-def _make_folder(folder: Path) -> None:
+def whole_directory(plan: "Plan") -> Path:
+    """The folder of the run that a plan, or its shard, belongs to."""
+    from harness.jobs.parts import whole_of
+
+    return whole_of(plan).directory
+
+
+def _same_block(plan: "Plan", other: "Plan") -> bool:
+    """Whether two plans are of one model, data set and protocol in one run."""
+    about = lambda each: (whole_directory(each), each.model.identity, each.dataset.identity, each.protocol)
+    return about(plan) == about(other)
+
+
+def _write_launch(jobs: Sequence["LaunchedJob"], lines: "_JobMessages") -> None:
+    """Make the folder of the launch in each run, and save the configurations of all jobs, which name their cells."""
+    from harness.launching.outcome import wholes_of, write_configs
+    from harness.places import JOBS
     from harness.results.disk import told_in_one_line
 
-    with told_in_one_line(folder, "nothing has been measured yet"):
-        folder.mkdir(parents=True)
+    for run in {job.run for job in jobs}:
+        folder = run / JOBS / jobs[0].log.parent.name
+        with told_in_one_line(folder, "nothing has been measured yet"):
+            folder.mkdir(parents=True)
+    write_configs(wholes_of(job.plan for job in jobs))
+    lines.say(f"what the jobs print: {_short(jobs[0].log.parent)}/NUMBER.log")
 
 
 def _print_outcome(jobs: Sequence["LaunchedJob"], refused: bool) -> int:
@@ -161,7 +213,7 @@ def _print_outcome(jobs: Sequence["LaunchedJob"], refused: bool) -> int:
     )
 
     status, of_all, runs = 0, {}, RunRows()  # cells of several jobs can be the same
-    for whole in wholes_of(job.plan for job in jobs):
+    for whole in wholes_of(job.plan.with_control() for job in jobs):  # another job may have measured the control
         found = cell_statuses(whole, runs)
         counts = counts_of(found)
         _print_table(whole, [cell for cell in found if found[cell] != MISSING])
@@ -197,15 +249,15 @@ class _JobMessages:
         self.started: dict[int, float] = {}
         self.refused = False
 
-    def reports(self) -> Any:
+    def reports(self, ready: Callable[[], None]) -> Any:
         """What a launcher calls."""
         from harness.launching.jobs import Reports
 
-        return Reports(self.began, self.ended, self.say)
+        return Reports(ready, self.began, self.ended, self.say)
 
-    def say(self, text: str) -> None:
-        """Print a line."""
-        if not self.quiet:
+    def say(self, text: str, *, mistake: bool = False) -> None:
+        """Print a line; if messages are not wanted, only that of a mistake."""
+        if mistake or not self.quiet:
             print(text, file=sys.stderr, flush=True)
 
     def began(self, job: "LaunchedJob", where: str) -> None:
@@ -216,14 +268,15 @@ class _JobMessages:
     def ended(self, job: "LaunchedJob", how: str) -> None:
         """A job has ended: what its run has of it now, and why something is missing."""
         from harness.launching.jobs import REFUSED
-        from harness.launching.outcome import counts_in_words, counts_of_plan
+        from harness.launching.outcome import MISSING, counts_in_words, counts_of_plan
 
         self.refused |= how == REFUSED
         seconds = time.monotonic() - self.started.get(job.number, time.monotonic())
         counts = counts_of_plan(job.plan)
         words = f"{self._name(job)}: {how or 'has ended'} after {seconds:.0f} s: {counts_in_words(counts)}"
         last = printable(job.last_line())
-        self.say(words + (f"; {_short(job.log)} ends with: {last}" if counts["missing"] and last else ""))
+        told = words + (f"; {_short(job.log)} ends with: {last}" if (counts[MISSING] or how) and last else "")
+        self.say(told, mistake=how == REFUSED)
 
     def _name(self, job: "LaunchedJob") -> str:
         return f"{job.number:>{len(str(self.jobs))}}/{self.jobs}  {printable(job.title)}"

@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _run_verb(words)
     except UserError as error:
         print(f"harness: {printable(error)}", file=sys.stderr)
-        return 2
+        return error.status
     except KeyboardInterrupt as error:
         return _interrupted(words, str(error))
     except SystemExit as done:  # Hydra ends the process where it refuses one of its own flags

@@ -76,7 +76,7 @@ def execute(chosen: argparse.Namespace) -> int:
     def measure(config: dict[str, Any]) -> int:
         launcher, statuses = launcher_of(config.pop("launcher", None)), [0]
         about = launched or LaunchContext(in_sweep(), swept)
-        for each in configs_of_shards(config):
+        for each in configs_of_shards(about.labelled(config)):
             if launcher != Here() and launched is None:
                 launch.add(launcher, each, words_of_job(arguments), about)
                 continue

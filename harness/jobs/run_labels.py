@@ -27,6 +27,13 @@ def labelled_in_run(plan: Plan, rows: Iterable[Row]) -> Plan:
     return replace(plan, **{section: _labelled(section, getattr(plan, section), rows) for section in MODEL_AND_DATA})
 
 
+def row_of_labels(plan: Plan) -> Row:
+    """What a row of the plan tells of its model and data set."""
+    chosen = {section: getattr(plan, section) for section in MODEL_AND_DATA}
+    labels = {section: each.label for section, each in chosen.items()}
+    return {**labels, "config": {section: _identity(each) for section, each in chosen.items()}}
+
+
 def rename_rows(plan: Plan, store: Store, rows: Iterable[Row]) -> None:
     """Write the rows of the plan's model and data once more under the labels that the user gives now."""
     for row in rows:

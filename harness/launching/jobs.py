@@ -11,10 +11,12 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.interrupts import name_of_signal
-from harness.jobs.parts import whole_of
-from harness.jobs.plan import Plan
+
+if TYPE_CHECKING:  # what a node of a cluster imports to run a command has to be little: torch.py may lie in its folder
+    from harness.jobs.plan import Plan
 
 DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 END_OF_LOG = 4096  # bytes
@@ -29,6 +31,7 @@ BEGIN = (
 HANDED_OVER = (
     "PYTHONPATH",
     "HARNESS_CACHE",
+    "XDG_CACHE_HOME",
     "TORCH_HOME",
     "HF_HOME",
     "HF_HUB_CACHE",
@@ -53,7 +56,7 @@ class LaunchedJob:
     title: str
     arguments: tuple[str, ...]
     log: Path
-    plan: Plan = field(repr=False)
+    plan: "Plan" = field(repr=False)
 
     def command(self, threads: int) -> "JobCommand":
         """What another process needs to run it, with a number of threads unless the user has set one."""
@@ -63,10 +66,16 @@ class LaunchedJob:
         return JobCommand(words, str(self.log), os.getcwd(), {**handed, "OMP_NUM_THREADS": str(chosen)})
 
     @property
-    def block(self) -> tuple[Path, str]:
-        """What it measures, or measures a shard of: a run's folder and a block in it."""
-        whole = whole_of(self.plan)
-        return whole.directory, whole.name
+    def run(self) -> Path:
+        """The folder of the run that it measures, or measures a shard of."""
+        from harness.jobs.parts import whole_of
+
+        return whole_of(self.plan).directory
+
+    @property
+    def cut(self) -> tuple[Path, str, int]:
+        """What its shard is one of: a run, a block in it, and the number of shards."""
+        return self.run, self.plan.name, self.plan.runtime.shards
 
     def last_line(self) -> str:
         """The last line that it has printed; "" if there is none."""
@@ -120,11 +129,13 @@ class JobCommand:
 class Reports:
     """Where a launcher tells what becomes of the jobs.
 
+    ready  called once, when nothing speaks against starting them: before it, nothing is written into a run
     began  called when a job begins, or begins again, with where it runs ("" on this machine)
     ended  called when a job has ended, with how, if not by itself
     say    prints a line
     """
 
+    ready: Callable[[], None]
     began: Callable[[LaunchedJob, str], None]
     ended: Callable[[LaunchedJob, str], None]
     say: Callable[[str], None]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 
 from harness.interrupts import pausing_others, signals_ignored
+from harness.jobs.lease import devices_named
 from harness.launching.jobs import REFUSED, LaunchedJob, Reports, end_processes, go_on, pause, words_of_end
 from harness.launching.settings import Processes
 
@@ -21,8 +22,9 @@ def launch(jobs: Sequence[LaunchedJob], settings: Processes, reports: Reports) -
     If this process is asked to end, the jobs are asked too, and end in good order. Where one shard is refused, the
     shards of its block that wait are not started: what is wrong with one is wrong with all.
     """
-    most = processes_at_once(settings, len(jobs))
+    most = processes_at_once(settings, jobs)
     threads = max(1, _cores() // most)
+    reports.ready()
     reports.say(f"{len(jobs)} jobs, {most} at a time")
     waiting, running = list(jobs), dict[subprocess.Popen, LaunchedJob]()
     try:
@@ -37,21 +39,31 @@ def launch(jobs: Sequence[LaunchedJob], settings: Processes, reports: Reports) -
                     job, how = running.pop(process), words_of_end(process.returncode)
                     reports.ended(job, how)
                     if how == REFUSED and job.plan.runtime.shard is not None:
-                        waiting = [each for each in waiting if each.block != job.block]
+                        sound = [each for each in waiting if each.cut != job.cut]
+                        if len(sound) < len(waiting):
+                            reports.say(f"{len(waiting) - len(sound)} further shards of it are not started")
+                        waiting = sound
     finally:
         with signals_ignored():
             end_processes(list(running))
 
 
-def share_a_device(settings: Processes, jobs: int) -> bool:
-    """Whether that many jobs measure on the same device at the same time, so that none of them has timings."""
-    return not torch.cuda.device_count() and processes_at_once(settings, jobs) > 1
+def share_a_device(settings: Processes, jobs: Sequence[LaunchedJob]) -> bool:
+    """Whether the jobs measure on the same device at the same time, so that none of them has timings."""
+    waits = all(job.plan.runtime.lease == "wait" for job in jobs)
+    return not waits and _devices_of(jobs)[0].type == "cpu" and processes_at_once(settings, jobs) > 1
 
 
-def processes_at_once(settings: Processes, jobs: int) -> int:
+def processes_at_once(settings: Processes, jobs: Sequence[LaunchedJob]) -> int:
     """The number of processes that measure at the same time."""
-    devices = torch.cuda.device_count() or max(1, _cores() // CORES_PER_JOB)
-    return max(1, min(settings.at_once or devices, jobs))
+    devices = _devices_of(jobs)
+    places = len(devices) if devices[0].type != "cpu" else max(1, _cores() // CORES_PER_JOB)
+    return max(1, min(settings.at_once or places, len(jobs)))
+
+
+def _devices_of(jobs: Sequence[LaunchedJob]) -> list[torch.device]:
+    """The devices of which each job takes one; those of the first, where jobs have different ones."""
+    return devices_named(jobs[0].plan.runtime.device)
 
 
 def _cores() -> int:

@@ -10,13 +10,14 @@ from harness.errors import UserError, one_line
 from harness.interrupts import handlers_kept
 from harness.launching.jobs import JobCommand, LaunchedJob, Reports, words_of_end
 from harness.launching.settings import Ray
-from harness.models.state import needed
 
 LOOK_SECONDS = 2.0
 
 
 def launch(jobs: Sequence[LaunchedJob], settings: Ray, reports: Reports) -> None:
     """Run all jobs as tasks; returns when the last one has ended. Ray ends the tasks when this process ends."""
+    from harness.models.state import needed  # imports torch, which is not needed where a task runs
+
     ray = needed("ray", "launcher=ray", "harness[ray]")
     try:
         with handlers_kept():  # Ray's own handler of SIGTERM aborts the process
@@ -25,6 +26,7 @@ def launch(jobs: Sequence[LaunchedJob], settings: Ray, reports: Reports) -> None
         raise UserError(f"launcher.address is {settings.address!r}: {one_line(error)}") from error
     try:
         _check_resources(ray, settings)
+        reports.ready()
         reports.say(f"{len(jobs)} jobs given to Ray, which has {_resources(ray)}")
         _run_all(ray, jobs, settings, reports)
     finally:

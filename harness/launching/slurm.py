@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,12 @@ from typing import Any
 from harness.errors import UserError, one_line
 from harness.launching.jobs import JobCommand, LaunchedJob, Reports, words_of_end
 from harness.launching.settings import Slurm
-from harness.models.state import needed
+from harness.places import JOBS
 
 SECONDS_BETWEEN_QUESTIONS = 5.0  # between two questions to Slurm
 ANSWER_SECONDS = 60.0
-PROGRAMS = ("sbatch", "srun", "squeue")
-ARRAY_FILE = "array"  # in the folder of a launch: the number of its array
+PROGRAMS = ("sbatch", "srun", "squeue", "scontrol")
+ARRAY_FILE = "array"  # in the folder of a launch in each of its runs: the number of the array
 SECONDS_BETWEEN_LOOKS = 0.2
 WARNING_SECONDS = 90  # between the warning of a job and its time limit
 RUNNING = ("RUNNING", "COMPLETING", "SIGNALING", "STAGE_OUT", "RESIZING", "SUSPENDED", "STOPPED")
@@ -54,9 +54,9 @@ class RequeuableCommand:
                 os.kill(process.pid, signal.SIGTERM)
             while process.poll() is None and time.monotonic() < end:
                 time.sleep(SECONDS_BETWEEN_LOOKS)
-        return needed("submitit", "launcher=slurm", "harness[slurm]").helpers.DelayedSubmission(
-            RequeuableCommand(self.command)
-        )
+        from submitit.helpers import DelayedSubmission  # which calls this
+
+        return DelayedSubmission(RequeuableCommand(self.command))
 
 
 def launch(jobs: Sequence[LaunchedJob], settings: Slurm, reports: Reports) -> None:
@@ -64,6 +64,8 @@ def launch(jobs: Sequence[LaunchedJob], settings: Slurm, reports: Reports) -> No
 
     Ending this process ends no job.
     """
+    from harness.models.state import needed  # imports torch, which is not needed where a job runs
+
     submitit = needed("submitit", "launcher=slurm", "harness[slurm]")
     missing = [program for program in PROGRAMS if shutil.which(program) is None]
     if missing:
@@ -71,7 +73,8 @@ def launch(jobs: Sequence[LaunchedJob], settings: Slurm, reports: Reports) -> No
             f"launcher=slurm needs the commands of Slurm, and there is no {missing[0]}: is this a login node?"
         )
     folder = jobs[0].log.parent / "slurm"
-    _refuse_second_start(folder.parent.parent)
+    _refuse_second_start({job.run for job in jobs})
+    reports.ready()
     executor = submitit.SlurmExecutor(folder, max_num_timeout=settings.requeues)
     executor.update_parameters(**sbatch_options(settings))
     try:
@@ -80,7 +83,8 @@ def launch(jobs: Sequence[LaunchedJob], settings: Slurm, reports: Reports) -> No
     except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError, OSError) as error:
         raise UserError(f"Slurm refused the jobs: {one_line(error)}") from error
     array = submitted[0].job_id.partition("_")[0]
-    (folder / ARRAY_FILE).write_text(array)
+    for run in {job.run for job in jobs}:  # each of them has the folder of the launch
+        (run / JOBS / folder.parent.name / ARRAY_FILE).write_text(array)
     how_to_end = f"scancel {array} ends them"
     reports.say(f"Slurm has {len(jobs)} jobs, number {array}: {how_to_end}, ending this command does not")
     try:
@@ -89,12 +93,13 @@ def launch(jobs: Sequence[LaunchedJob], settings: Slurm, reports: Reports) -> No
         raise KeyboardInterrupt(f"the jobs go on in Slurm: harness watch shows them, {how_to_end}") from error
 
 
-def _refuse_second_start(launches: Path) -> None:
-    """UserError if Slurm still has jobs of an earlier launch of the same run, which would be measured twice."""
-    for file in launches.glob(f"*/slurm/{ARRAY_FILE}"):
-        array = file.read_text().strip()
-        states = [state for state, _ in (states_of(array) or {}).values()] if array.isdigit() else []
-        if any(state in (*RUNNING, *WAITING) for state in states):
+def _refuse_second_start(runs: Iterable[Path]) -> None:
+    """UserError if Slurm has jobs of an earlier launch of one of the runs, or does not say whether it has."""
+    for array in {file.read_text().strip() for run in runs for file in run.glob(f"{JOBS}/*/{ARRAY_FILE}")}:
+        states = states_of(array) if array.isdigit() else {}
+        if states is None:
+            raise UserError(f"squeue does not tell whether Slurm still has array {array} of this run: try again later")
+        if any(state in (*RUNNING, *WAITING) for state, _ in states.values()):
             raise UserError(
                 f"Slurm has jobs of this run already, number {array}, expected one start at a time: harness watch "
                 f"shows them, scancel {array} ends them"
@@ -115,7 +120,8 @@ def _follow(jobs: dict[str, LaunchedJob], array: str, reports: Reports) -> None:
                 reports.began(jobs[number], f"{node} as Slurm job {number}")
             elif state not in (*RUNNING, *WAITING):
                 job = jobs.pop(number)
-                reports.ended(job, _how_ended(job) if state in ("", "COMPLETED") else f"{state} in Slurm")
+                told = f"{state} in Slurm (see {job.log.parent}/slurm/{number}_0_log.out)"
+                reports.ended(job, _how_ended(job) if state in ("", "COMPLETED") else told)
             shown[number] = state
 
 
@@ -170,6 +176,6 @@ def sbatch_options(settings: Slurm) -> dict[str, Any]:
         "array_parallelism": settings.at_once,
         "signal_delay_s": WARNING_SECONDS,
         "stderr_to_stdout": True,
-        "setup": list(settings.setup or ()),
+        "setup": ["export PYTHONSAFEPATH=1", *(settings.setup or ())],  # libraries are not looked for in the folder
         "additional_parameters": dict(settings.more),
     }

@@ -195,7 +195,7 @@ ENDS = Section(
             "the worker ends too; the next run begins with the cells that were not being measured",
         ),
         Attack("Ctrl-C while modules are imported", "import", "one line, exit status 130"),
-        Attack("a model whose loading ends the process", "model", "one line, exit status 2; all cells say why"),
+        Attack("a model whose loading ends the process", "model", "one line, exit status 1; all cells say why"),
     ],
 )
 

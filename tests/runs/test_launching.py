@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from harness.jobs.job_estimate import JobEstimate
 from harness.jobs.lease import lease
 from harness.launching import processes
 from harness.launching.jobs import end_processes, words_of_end
-from harness.launching.processes import processes_at_once
+from harness.launching.processes import processes_at_once, share_a_device
 from harness.launching.settings import LAUNCHERS, Here, Processes, Slurm, launcher_of
 from harness.launching.slurm import sbatch_options, sbatch_words, states_of
 from harness.results.frames import read
@@ -33,7 +34,7 @@ def started(folder, *words):
     (folder / "pandas.py").write_text("raise SystemExit('the working folder hides a module')")
     command = [sys.executable, "-P", "-m", "harness", "run", *BLOCK, *QUIET, f"runtime.runs={folder}", *words]
     paths = os.pathsep.join([str(HERE.parents[1]), str(HERE)])
-    environment = {**os.environ, "PYTHONPATH": paths}
+    environment = {**os.environ, "PYTHONPATH": paths, "TMPDIR": tempfile.gettempdir()}  # with the leases of this process
     return subprocess.Popen(command, cwd=folder, env=environment, stdout=-1, stderr=-1, text=True)
 
 
@@ -75,7 +76,7 @@ def test_shards_are_jobs_and_one_that_fails_fails_the_command(tmp_path):
 
 
 def test_what_is_wrong_with_a_shard_is_told_once(tmp_path):
-    process = started(tmp_path, "explainer=saliency", "runtime.shards=40", "launcher.at_once=1")
+    process = started(tmp_path, "explainer=saliency", "runtime.shards=40", "launcher.at_once=1", "--quiet")
     table, told = process.communicate(timeout=300)
     assert process.returncode == 2 and table.rstrip() == "40 jobs: 4 missing; correct what was refused"
     assert told.count("expected at most 1: there are 8 samples") == told.count("was refused after") == 1
@@ -121,6 +122,11 @@ def jobs_of(tmp_path, monkeypatch):
     return jobs
 
 
+def context_of(job):
+    """What a job is told of the command that starts it."""
+    return LaunchContext.of(job.arguments[job.arguments.index("--launched") + 1])
+
+
 def test_a_job_is_the_command_that_its_part_of_the_sweep_would_be(jobs_of):
     seeds = jobs_of("-m", "explainer=saliency", "protocol.seed=5", "protocol.seed=0,1")
     assert [job.plan.protocol.seed for job in seeds] == [0, 1]
@@ -129,13 +135,43 @@ def test_a_job_is_the_command_that_its_part_of_the_sweep_would_be(jobs_of):
         "protocol.seed=1",
     ]
     one = jobs_of("explainer=saliency", 'dataset.label="a\\:b"')
-    assert [word for word in one[0].arguments if "label" in word] == ['dataset.label="a\\:b"']
-    told = lambda job: LaunchContext.of(job.arguments[job.arguments.index("--launched") + 1])
-    assert told(one[0]) == LaunchContext(False, {}) and told(seeds[0]) == LaunchContext(True, {})
-    assert told(jobs_of("-m", "explainer=saliency", "model.seed=0,1")[0]) == LaunchContext(True, {"model": ["seed"]})
+    assert [word for word in one[0].arguments if word.startswith("dataset.label")] == ['dataset.label="a\\:b"']
+    assert context_of(one[0]) == LaunchContext(False, {}) and context_of(seeds[0]) == LaunchContext(True, {})
+    assert context_of(jobs_of("-m", "explainer=saliency", "model.seed=0,1")[0]) == LaunchContext(
+        True, {"model": ["seed"]}
+    )
+
+
+def test_what_hydra_reads_reaches_the_jobs(jobs_of, tmp_path):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nprotocol: {seed: 7}\n")
+    (job,) = jobs_of("explainer=saliency", f"hydra.searchpath=[file://{tmp_path}]", "experiment=mine")
+    assert job.plan.protocol.seed == 7 and f"hydra.searchpath=[file://{tmp_path}]" in job.arguments
+
+
+def test_models_of_different_jobs_have_labels_that_tell_them_apart(jobs_of, tmp_path, capsys):
+    (tmp_path / "experiment").mkdir()
+    for seed in (0, 1):
+        text = f"# @package _global_\nmodel: {{seed: {seed}}}\n"
+        (tmp_path / "experiment" / f"e{seed}.yaml").write_text(text)
+    first, second = jobs_of("--config-dir", str(tmp_path), "-m", "explainer=saliency", "experiment=e0,e1")
+    assert [first.plan.model.label, second.plan.model.label] == ["toys:net", "toys:net(seed=1)"]
+    assert context_of(first).labels == {} and context_of(second).labels == {"model": "toys:net(seed=1)"}
+    command = ["run", *BLOCK, *QUIET, f"runtime.runs={tmp_path}", "-m", "explainer=saliency"]
+    assert main([*command, "model.label=m", "model.seed=0,1"]) == 2
+    assert "model.label is 'm', which is another model in this run" in capsys.readouterr().err
+
+
+def test_a_precision_is_reached_by_one_job_for_each_block(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(processes, "launch", lambda *given: pytest.fail("a job was started"))
+    command = ["run", *BLOCK, *QUIET, f"runtime.runs={tmp_path}", "protocol.precision=0.1", "-m"]
+    assert main([*command, "explainer=saliency,input_x_gradient"]) == 2
+    assert "several jobs measure toys:net on toys:images, expected one job for each block" in capsys.readouterr().err
 
 
 def test_a_sweep_over_explainers_measures_the_control_once(jobs_of):
+    named, chosen = jobs_of("-m", "explainer=saliency,random")  # a later job chooses the control itself
+    assert [each.label for each in named.plan.explainers] == ["saliency"]
     first, second = jobs_of("-m", "explainer=saliency,input_x_gradient")
     assert [each.label for each in first.plan.explainers] == ["saliency", "random"]
     assert [each.label for each in second.plan.explainers] == ["input_x_gradient"]
@@ -157,6 +193,14 @@ def test_what_no_launcher_hands_over_is_refused(text, capsys):
     assert "--launched came with" in capsys.readouterr().err
 
 
+def test_what_a_node_imports_to_run_a_command_is_no_library():
+    code = "import sys, harness.launching.slurm, harness.launching.ray_tasks; print(*sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": str(HERE.parents[1])}
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, check=True, env=environment)
+    libraries = {"torch", "numpy", "pandas", "hydra", "omegaconf", "rich", "captum", "pyarrow"}
+    assert not libraries & set(done.stdout.decode().split())
+
+
 def test_how_a_job_has_ended_is_said_for_every_status():
     assert [words_of_end(code) for code in (0, 1, 2, 137)] == ["", "", "was refused", "ended with status 137"]
     assert [words_of_end(-9), words_of_end(-35)] == ["killed by signal 9 (SIGKILL)", "killed by signal 35"]
@@ -171,16 +215,22 @@ def test_a_job_that_does_not_end_when_it_is_asked_is_killed():
 
 
 def test_a_run_that_slurm_still_has_is_not_started_again(tmp_path, jobs_of, programs, capsys, monkeypatch):
-    programs(sbatch="true", srun="true", squeue="echo '7_0|PENDING|'")
-    array = tmp_path / "main" / "jobs" / "20260101-000000.000000" / "slurm" / "array"
+    programs(sbatch="true", srun="true", scontrol="true")
+    array = tmp_path / "b" / "jobs" / "20260101-000000.000000" / "array"
     array.parent.mkdir(parents=True)
     array.write_text("7")
-    command = ["run", *BLOCK, "explainer=saliency", f"runtime.runs={tmp_path}", "launcher=slurm"]
-    assert main(command) == 2
-    assert "Slurm has jobs of this run already, number 7" in capsys.readouterr().err
+    command = ["run", *BLOCK, "explainer=saliency", f"runtime.runs={tmp_path}", "launcher=slurm", "-m", "run=a,b"]
+    for line, told in (
+        ("echo '7_0|PENDING|'", "Slurm has jobs of this run already, number 7"),
+        ("exit 1", "squeue does not tell whether Slurm still has array 7 of this run"),
+    ):
+        programs(squeue=line)
+        assert main(command) == 2 and told in capsys.readouterr().err
+        assert not list(tmp_path.glob("a/jobs")) + list(tmp_path.glob("b/config/*.json"))  # what watch reads
     programs(squeue="echo '7_0|COMPLETED|'")
     assert main(command) == 2  # this sbatch says nothing
     assert "Slurm refused the jobs" in capsys.readouterr().err
+    assert len(list((tmp_path / "a" / "jobs").iterdir())) == 1 and len(list((tmp_path / "b" / "jobs").iterdir())) == 2
 
 
 def test_what_goes_on_when_the_command_is_ended_is_said(tmp_path, monkeypatch, capsys):
@@ -279,12 +329,17 @@ def test_what_slurm_says_of_its_jobs(answer, found, programs):
     assert states_of("7") == found
 
 
-def test_how_many_processes_measure_at_once(monkeypatch):
-    at_once = lambda most, jobs: processes_at_once(Processes(most), jobs)
+def test_how_many_processes_measure_at_once(jobs_of, monkeypatch):
+    (job,), (alone,) = jobs_of("explainer=saliency"), jobs_of("explainer=saliency", "runtime.lease=wait")
+    (on_cpu,) = jobs_of("explainer=saliency", "runtime.device=cpu")
+    at_once = lambda most, jobs, job=job: processes_at_once(Processes(most), [job] * jobs)
     monkeypatch.setattr(processes, "_cores", lambda: 8)
     assert [at_once(None, 9), at_once(None, 2), at_once(5, 9), at_once(20, 9)] == [4, 2, 5, 9]
+    assert share_a_device(Processes(), [job] * 2) and not share_a_device(Processes(), [job])
+    assert not share_a_device(Processes(), [alone] * 2) and not share_a_device(Processes(1), [job] * 2)
     monkeypatch.setattr(processes.torch.cuda, "device_count", lambda: 3)
-    assert at_once(None, 9) == 3
+    assert at_once(None, 9) == 3 and not share_a_device(Processes(), [job] * 2)
+    assert at_once(None, 9, on_cpu) == 4 and share_a_device(Processes(), [on_cpu] * 2)
 
 
 PAUSED = """

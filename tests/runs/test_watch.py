@@ -18,7 +18,7 @@ from harness.cli.launch import Launch, LaunchContext
 from harness.cli.main import main
 from harness.cli.watch_text import progress_lines
 from harness.launching.settings import Processes
-from harness.places import process_mark
+from harness.places import TIME_OF_LAUNCH, process_mark
 from harness.results import run_traces
 from harness.results.block_plans import BlockPlan, titles_of
 from harness.results.block_progress import StateCounts
@@ -103,7 +103,7 @@ def _iso(seconds):
 
 def launched(folder, began, *logs):
     """A folder of a launch that ``began`` so many seconds after START, whose jobs have written their ``logs`` since."""
-    launch = folder / "jobs" / datetime.fromtimestamp(START + began).strftime("%Y%m%d-%H%M%S.%f")
+    launch = folder / "jobs" / datetime.fromtimestamp(START + began, UTC).strftime(TIME_OF_LAUNCH)
     launch.mkdir(parents=True)
     os.utime(launch.parent, (START + began, START + began))
     for number, changed in enumerate(logs, 1):
@@ -409,7 +409,7 @@ def test_all_jobs_of_the_newest_launch_count_whatever_else_was_configured(tmp_pa
 
 def test_a_launch_as_the_harness_writes_it_is_known_while_all_its_jobs_wait(config, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(
-        "harness.launching.launchers.launch_function", lambda launcher: lambda jobs, settings, reports: None
+        "harness.launching.launchers.launch_function", lambda launcher: lambda jobs, settings, reports: reports.ready()
     )
     (tmp_path / "night" / "config").mkdir(parents=True)
     (tmp_path / "night" / "config" / "multirun.yaml").touch()  # Hydra writes it before it composes the jobs
