@@ -34,7 +34,8 @@ def started(folder, *words):
     (folder / "pandas.py").write_text("raise SystemExit('the working folder hides a module')")
     command = [sys.executable, "-P", "-m", "harness", "run", *BLOCK, *QUIET, f"runtime.runs={folder}", *words]
     paths = os.pathsep.join([str(HERE.parents[1]), str(HERE)])
-    environment = {**os.environ, "PYTHONPATH": paths, "TMPDIR": tempfile.gettempdir()}  # with the leases of this process
+    # Its temporary files, and so its leases, are where this process has them.
+    environment = {**os.environ, "PYTHONPATH": paths, "TMPDIR": tempfile.gettempdir()}
     return subprocess.Popen(command, cwd=folder, env=environment, stdout=-1, stderr=-1, text=True)
 
 
