@@ -1,10 +1,11 @@
 """The atlas: ``python docs/atlas.py RUN...`` packs runs of experiment=atlas and writes docs/atlas.md.
 
-Without a run it writes the page from the packed table, docs/atlas/atlas.parquet.
+With ``--add`` the runs are added to the packed table, docs/atlas/atlas.parquet, which else holds these runs alone.
+Without a run the page is written from the packed table as it is.
 """
 
-import json
-import sys
+import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from atlas_figures import agreement_figure, critical_difference_figure, places_figure, stability_figure
@@ -37,9 +38,12 @@ from atlas_statistics import (
 from atlas_table import (
     PACKED,
     VERDICT,
+    added,
+    added_facts,
     blocks,
     controls,
     facts,
+    facts_of,
     load,
     overall_verdicts,
     pack,
@@ -57,11 +61,14 @@ PAGE = Path(__file__).parent / "atlas.md"
 WIDTH = 1200  # pixels
 
 
-def main(runs: list[Path]) -> None:
+def main(runs: Sequence[Path], add: bool) -> None:
     """Pack the runs, if any are named, and write the page."""
     if runs:
-        write(pack(runs))
-        write_facts(facts(runs))
+        table, found = pack(runs), facts(runs)
+        if add:
+            table, found = added(load(oracle=True), table), added_facts(facts_of(), found)
+        write(table)
+        write_facts(found)
     text = PAGE.read_text(encoding="utf-8")
     for mark, part in parts(load()).items():
         text = replaced(text, f"atlas {mark}", part)
@@ -106,7 +113,7 @@ def parts(table) -> dict[str, str]:
 
 
 def _facts(table) -> str:
-    found = json.loads(PACKED.with_name("facts.json").read_text(encoding="utf-8"))
+    found = facts_of()
     seeds = {tuple(seeds) for _, seeds in seeds_of(table)}
     table = table[table["kind"] != VERDICT]
     scored = int((table["failed"].isna() & table["value"].notna()).sum())
@@ -123,4 +130,7 @@ def _save(name: str, drawing: Figure) -> None:
 
 
 if __name__ == "__main__":
-    main([Path(each) for each in sys.argv[1:]])
+    words = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    words.add_argument("runs", nargs="*", type=Path)
+    words.add_argument("--add", action="store_true", help="keep what the packed table has")
+    main(**vars(words.parse_args()))

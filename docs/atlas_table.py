@@ -24,6 +24,7 @@ ORACLE = "oracle"  # it returns the known truth, and is no explainer that anybod
 # Metrics whose scores are kept for each sample; of all others the mean and the spread are kept.
 PER_SAMPLE = (HEADLINE, TRUTH)
 VERDICT = "verdict"  # the kind of a row that has the verdict of a sanity check
+CHECKS = ("sanity", VERDICT)
 REAL = ("value", "std", "ci_low", "ci_high")
 KEPT = ("model", "dataset", "explainer", "metric", "kind", "unit", "better", "value", "std", "ci_low", "ci_high", "n")
 
@@ -56,6 +57,25 @@ def pack(runs: Sequence[Path]) -> pd.DataFrame:
         block, explainer = twice[["block", "explainer"]].iloc[0]
         raise ValueError(f"{block} has several cells of {explainer} for a metric, by other options: drop one")
     return table.drop(columns=["model", "dataset"]).sort_values(["block", "seed"], kind="stable", ignore_index=True)
+
+
+def added(table: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
+    """A packed table with the rows of a further one, which may have other blocks or seeds, or the sanity checks.
+
+    ValueError for scores of a block and seed, or sanity checks, that are in the table already.
+    """
+    checks = new["kind"].isin(CHECKS)
+    groups = [*zip(new["block"], new["seed"], checks, strict=True)]
+    # A run of sanity checks alone measures costs too, which those of the block's own run stand for.
+    with_scores = {group for group, kind in zip(groups, new["kind"], strict=True) if kind != "cost"}
+    new = new[[group in with_scores for group in groups]]
+    twice = set(zip(table["block"], table["seed"], table["kind"].isin(CHECKS), strict=True)) & with_scores
+    if twice:
+        block, seed, of_checks = min(twice)
+        what = "the sanity checks" if of_checks else "the scores"
+        raise ValueError(f"{what} of {block} under seed {seed} are in the table already, expected others")
+    joined = pd.concat([table, new], ignore_index=True).astype({name: new[name].dtype for name in ("seed", "n")})
+    return joined.sort_values(["block", "seed"], kind="stable", ignore_index=True)
 
 
 def _blocks_of(cells: pd.DataFrame) -> list[str]:
@@ -93,7 +113,7 @@ def _of_experiments(table: pd.DataFrame) -> pd.DataFrame:
     The metrics of sanity checks come from a run of their own, and are kept.
     """
     chosen = {block: _labels(block) for block in table["block"].unique()}
-    checks = table["kind"].isin(("sanity", VERDICT))
+    checks = table["kind"].isin(CHECKS)
     kept = [
         explainer in chosen[block]["explainer"] and (check or metric in chosen[block]["metric"])
         for block, explainer, metric, check in zip(
@@ -172,10 +192,10 @@ def write(table: pd.DataFrame, path: Path = PACKED) -> None:
     table.astype(dict.fromkeys(names, "category")).to_parquet(path, compression="zstd", compression_level=19)
 
 
-def load(path: Path = PACKED) -> pd.DataFrame:
-    """The table with names as texts, None where there is none, and without the oracle."""
+def load(path: Path = PACKED, *, oracle: bool = False) -> pd.DataFrame:
+    """The table with names as texts, None where there is none; the oracle is left out unless it is wanted."""
     table = pd.read_parquet(path)
-    table = table[table["explainer"] != ORACLE].reset_index(drop=True)
+    table = table if oracle else table[table["explainer"] != ORACLE].reset_index(drop=True)
     texts = {name: table[name].astype(object) for name in table if isinstance(table[name].dtype, pd.CategoricalDtype)}
     return table.assign(**{name: text.where(text.notna(), None) for name, text in texts.items()})
 
@@ -258,6 +278,21 @@ def facts(runs: Sequence[Path]) -> dict[str, object]:
         "torch": sorted(rows["torch"].dropna().unique()),
         "finished": [str(rows["finished"].min())[:10], str(rows["finished"].max())[:10]],
         "hours": round(float(rows["seconds"].sum()) / 3600, 1),
+    }
+
+
+def facts_of(path: Path = PACKED) -> dict[str, object]:
+    """The facts that were written beside the table."""
+    return json.loads(path.with_name("facts.json").read_text(encoding="utf-8"))
+
+
+def added_facts(found: dict[str, object], new: dict[str, object]) -> dict[str, object]:
+    """The facts of a table to which runs with other facts are added."""
+    first, last = zip(found["finished"], new["finished"], strict=True)
+    return {
+        **{name: sorted({*found[name], *new[name]}) for name in ("commit", "torch")},
+        "finished": [min(first), max(last)],
+        "hours": round(found["hours"] + new["hours"], 1),
     }
 
 

@@ -27,6 +27,8 @@ from atlas_statistics import (  # noqa: E402
 )
 from atlas_table import (  # noqa: E402
     PACKED,
+    added,
+    added_facts,
     blocks,
     load,
     mean_scores,
@@ -250,6 +252,26 @@ def test_a_run_is_packed_and_read_back(tmp_path):
     packed = pd.read_parquet(tmp_path / "atlas.parquet")
     of_oracle = packed[(packed["explainer"] == "oracle") & (packed["metric"] == "truth_correlation")]
     assert of_oracle["value"].to_numpy() == pytest.approx(1) and "oracle" not in set(table["explainer"])
+    # Runs that are added one after the other make the same table.
+    write(pack([tmp_path / "atlas"]), tmp_path / "grown.parquet")
+    checks = pack([tmp_path / "atlas_sanity"])
+    write(added(load(tmp_path / "grown.parquet", oracle=True), checks), tmp_path / "grown.parquet")
+    grown = pd.read_parquet(tmp_path / "grown.parquet")
+    order = ["block", "seed", "explainer", "metric", "kind"]
+    whole, grown = (
+        each.astype(dict.fromkeys(each.columns, object)).sort_values(order, ignore_index=True)
+        for each in (packed, grown)
+    )
+    pd.testing.assert_frame_equal(whole, grown)
+    with pytest.raises(ValueError, match="the sanity checks of compas under seed 0 are in the table already"):
+        added(load(tmp_path / "grown.parquet", oracle=True), checks)
+
+
+def test_facts_of_two_packings_are_joined():
+    first = {"commit": ["b"], "torch": ["2.14"], "finished": ["2026-11-02", "2026-11-03"], "hours": 3.5}
+    second = {"commit": ["a", "b"], "torch": ["2.14"], "finished": ["2026-11-30", "2026-11-30"], "hours": 1.2}
+    joined = {"commit": ["a", "b"], "torch": ["2.14"], "finished": ["2026-11-02", "2026-11-30"], "hours": 4.7}
+    assert added_facts(first, second) == joined
 
 
 def test_every_block_of_the_atlas_is_described():
