@@ -1,4 +1,4 @@
-"""Writes the tables of docs/reliability.md from the registries of the tests: run ``python docs/reliability.py``.
+"""Writes tables of docs/reliability.md and docs/scale.md from the tests' registries: ``python docs/reliability.py``.
 
 The tests in ``tests/runs`` go over the same registries, so that the page says what they have shown.
 """
@@ -9,19 +9,24 @@ from pathlib import Path
 
 from pages import replaced
 
-PAGE = Path(__file__).with_name("reliability.md")
+DOCS = Path(__file__).parent
 TESTS = Path(__file__).parents[1] / "tests" / "runs"
-# Mark on the page -> the module in tests/runs, the function.
-TABLES = {"files": ("damages", "files_table"), "faults": ("attacks", "faults_table")}
+# Page -> mark on it -> the module in tests/runs, the function.
+TABLES = {
+    "reliability.md": {"files": ("damages", "files_table"), "faults": ("attacks", "faults_table")},
+    "scale.md": {"faults": ("launch_faults", "faults_table")},
+}
 
 
-def with_tables(text: str) -> str:
-    """The text of the page with every table where it belongs."""
+def with_tables(page: str) -> str:
+    """The text of a page with every table where it belongs."""
     sys.path.insert(0, str(TESTS))
-    for mark, (module, function) in TABLES.items():
+    text = (DOCS / page).read_text(encoding="utf-8")
+    for mark, (module, function) in TABLES[page].items():
         text = replaced(text, mark, getattr(importlib.import_module(module), function)())
     return text
 
 
 if __name__ == "__main__":
-    PAGE.write_text(with_tables(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    for page in TABLES:
+        (DOCS / page).write_text(with_tables(page), encoding="utf-8")

@@ -98,6 +98,10 @@ class Slurm:
         """Jobs that run go on, and no other starts."""
         self.ask("scontrol", "update", f"nodename={self.node}", "state=drain", "reason=test")
 
+    def fail(self):
+        """The node is gone for Slurm, and what runs on it is lost."""
+        self.ask("scontrol", "update", f"nodename={self.node}", "state=down", "reason=test")
+
     def resume(self):
         self.ask("scontrol", "update", f"nodename={self.node}", "state=resume")
 
@@ -116,7 +120,8 @@ class Slurm:
         """No job is left pending or running, and the node takes new ones."""
         subprocess.run(["scancel", "--user", str(os.getuid())], check=True, timeout=60)
         self.wait(lambda states: ENDED.issuperset(states.values()), seconds=KILL_SECONDS + 30)
-        if "drain" in self.ask("sinfo", "--noheader", "--partition=main", "--format=%T"):
+        state = self.ask("sinfo", "--noheader", "--partition=main", "--format=%T")
+        if "drain" in state or "down" in state:
             self.resume()
 
 

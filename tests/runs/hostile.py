@@ -47,10 +47,10 @@ def killer_of_supervisors(model, inputs, targets, *, mark, generation=1):
     return gradient_map(model, inputs, targets)
 
 
-def sleeper(model, inputs, targets, *, mark):
-    """Sleeps for ten minutes, the first time."""
+def sleeper(model, inputs, targets, *, mark, seconds=600):
+    """Sleeps, the first time."""
     if is_first(mark):
-        time.sleep(600)
+        time.sleep(seconds)
     return gradient_map(model, inputs, targets)
 
 

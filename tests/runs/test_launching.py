@@ -1,11 +1,14 @@
 """Jobs that a launcher starts in other processes: each by itself, with the results of a run in one process."""
 
+import ast
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -23,6 +26,7 @@ from harness.launching.processes import processes_at_once, share_a_device
 from harness.launching.settings import LAUNCHERS, Here, Processes, Slurm, launcher_of
 from harness.launching.slurm import sbatch_options, sbatch_words, states_of
 from harness.results.frames import read
+from launch_faults import FAULTS, shows
 
 HERE = Path(__file__).parent
 BLOCK = ["model=toys:net", "dataset=toys:images", "metric=[sparseness,deletion]", "metric.deletion.steps=4"]
@@ -45,6 +49,7 @@ def values_of(run):
     return {(row.cell, row.explainer, row.metric, row.sample): row.value.hex() for row in scores.itertuples()}
 
 
+@shows("killed", "hiding")
 def test_a_killed_job_takes_no_other_along_and_the_same_command_measures_what_it_lacks(tmp_path):
     deadly = ["explainer=hostile:killer_of_supervisors", f"explainer.killer_of_supervisors.mark={tmp_path / 'mark'}"]
     words = ["-m", *deadly, "model.seed=0,1", "run=night"]
@@ -66,6 +71,7 @@ def test_a_killed_job_takes_no_other_along_and_the_same_command_measures_what_it
     assert values_of(tmp_path / "night") == values_of(tmp_path / "here") != {}
 
 
+@shows("failing")
 def test_shards_are_jobs_and_one_that_fails_fails_the_command(tmp_path):
     words = ["explainer=[saliency,toys:fragile]", "runtime.shards=2", "protocol.explain_batch=4", "run=shards"]
     process = started(tmp_path, *words)
@@ -76,6 +82,27 @@ def test_shards_are_jobs_and_one_that_fails_fails_the_command(tmp_path):
     assert {each["threads"] for each in facts} == {1}  # as runtime.threads says, for any launcher
 
 
+@shows("ended")
+def test_jobs_end_in_good_order_with_the_command(tmp_path):
+    slow = ["explainer=[saliency,hostile:sleeper]", f"explainer.sleeper.mark={tmp_path / 'mark'}"]
+    words = ["-m", *slow, "model.seed=0,1", "run=night", "launcher.at_once=2"]
+    process = started(tmp_path, *words)
+    end = time.monotonic() + 300
+    while not (tmp_path / "mark.made").exists():
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.1)
+    process.terminate()
+    _, told = process.communicate(timeout=300)
+    assert process.returncode == 143 and told.rstrip().splitlines()[-1].startswith("harness: interrupted"), told
+    logs = [path.read_text() for path in tmp_path.glob("night/jobs/*/*.log")]
+    assert any("harness: interrupted; finished cells are on disk" in log for log in logs), logs
+    assert not any("Traceback" in log for log in logs)
+    again = started(tmp_path, *words)
+    table, told = again.communicate(timeout=300)
+    assert again.returncode == 0 and table.rstrip().endswith("2 jobs: 12 ok"), told
+
+
+@shows("shards")
 def test_what_is_wrong_with_a_shard_is_told_once(tmp_path):
     process = started(tmp_path, "explainer=saliency", "runtime.shards=40", "launcher.at_once=1", "--quiet")
     table, told = process.communicate(timeout=300)
@@ -150,6 +177,7 @@ def test_what_hydra_reads_reaches_the_jobs(jobs_of, tmp_path):
     assert job.plan.protocol.seed == 7 and f"hydra.searchpath=[file://{tmp_path}]" in job.arguments
 
 
+@shows("same_label")
 def test_models_of_different_jobs_have_labels_that_tell_them_apart(jobs_of, tmp_path, capsys):
     (tmp_path / "experiment").mkdir()
     for seed in (0, 1):
@@ -163,6 +191,7 @@ def test_models_of_different_jobs_have_labels_that_tell_them_apart(jobs_of, tmp_
     assert "model.label is 'm', which is another model in this run" in capsys.readouterr().err
 
 
+@shows("precision")
 def test_a_precision_is_reached_by_one_job_for_each_block(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(processes, "launch", lambda *given: pytest.fail("a job was started"))
     command = ["run", *BLOCK, *QUIET, f"runtime.runs={tmp_path}", "protocol.precision=0.1", "-m"]
@@ -194,6 +223,7 @@ def test_what_no_launcher_hands_over_is_refused(text, capsys):
     assert "--launched came with" in capsys.readouterr().err
 
 
+@shows("hiding")
 def test_what_a_node_imports_to_run_a_command_is_no_library():
     code = "import sys, harness.launching.slurm, harness.launching.ray_tasks; print(*sys.modules)"
     environment = {**os.environ, "PYTHONPATH": str(HERE.parents[1])}
@@ -202,11 +232,22 @@ def test_what_a_node_imports_to_run_a_command_is_no_library():
     assert not libraries & set(done.stdout.decode().split())
 
 
+def test_each_fault_of_the_page_has_a_test():
+    files = [Path(__file__), HERE.parent / "cluster" / "test_launchers.py"]
+    shown = [
+        ast.literal_eval(f"({found},)")
+        for file in files
+        for found in re.findall(r"^@shows\((.*)\)$", file.read_text(), re.M)
+    ]
+    assert {name for names in shown for name in names} == set(FAULTS)
+
+
 def test_how_a_job_has_ended_is_said_for_every_status():
     assert [words_of_end(code) for code in (0, 1, 2, 137)] == ["", "", "was refused", "ended with status 137"]
     assert [words_of_end(-9), words_of_end(-35)] == ["killed by signal 9 (SIGKILL)", "killed by signal 35"]
 
 
+@shows("deaf")
 def test_a_job_that_does_not_end_when_it_is_asked_is_killed():
     deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); time.sleep(60)"
     process = subprocess.Popen([sys.executable, "-c", deaf], stdout=-1)
@@ -215,6 +256,7 @@ def test_a_job_that_does_not_end_when_it_is_asked_is_killed():
     assert process.returncode == -signal.SIGKILL
 
 
+@shows("silent_slurm")
 def test_a_run_that_slurm_still_has_is_not_started_again(tmp_path, jobs_of, programs, capsys, monkeypatch):
     programs(sbatch="true", srun="true", scontrol="true")
     array = tmp_path / "b" / "jobs" / "20260101-000000.000000" / "array"
@@ -243,6 +285,7 @@ def test_what_goes_on_when_the_command_is_ended_is_said(tmp_path, monkeypatch, c
     assert capsys.readouterr().err.endswith("harness: interrupted; the jobs go on in Slurm\n")
 
 
+@shows("mistake")
 @pytest.mark.parametrize(
     ("words", "told"),
     [
