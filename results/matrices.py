@@ -70,9 +70,12 @@ def matrices(scores: pd.DataFrame) -> Iterator[Matrix]:
 
 
 def _matrix(names: dict[str, str], rows: pd.DataFrame) -> Matrix:
-    if rows.duplicated(["explainer", "sample"]).any():
+    samples, sample_names = pd.factorize(rows["sample"], sort=True, use_na_sentinel=False)
+    explainers, labels = pd.factorize(rows["explainer"], sort=True, use_na_sentinel=False)
+    if len(np.unique(samples * len(labels) + explainers)) < len(rows):
         raise UserError(f"{names['metric']} has several cells for an explainer; read one protocol at a time")
-    finite = rows.assign(value=rows["value"].where(np.isfinite(rows["value"])))
-    values = finite.pivot(index="sample", columns="explainer", values="value").rename(columns=str)
+    found = np.full((len(sample_names), len(labels)), np.nan)  # much faster than DataFrame.pivot
+    found[samples, explainers] = rows["value"].where(np.isfinite(rows["value"]))
+    values = pd.DataFrame(found, pd.Index(sample_names, name="sample"), pd.Index(map(str, labels), name="explainer"))
     better = rows["better"].iloc[0]
     return Matrix(names, values[values.columns[values.notna().any()]], better if isinstance(better, str) else None)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import special  # scipy.stats would take a second to import
 
 STAYS = 0.95  # the probability with which the best explainer comes first
 LEAST_EFFECT = 1e-6  # smaller effects would need trillions of samples
@@ -31,12 +31,12 @@ def enough_samples(values: np.ndarray) -> int | None:
     best = values.mean(0).argmax()
     differences = (values[:, [best]] - np.delete(values, best, axis=1)).T
     alpha = (1 - STAYS) / (count * (count - 1) / 2)
-    if not min(map(_effect, differences)) * np.sqrt(n) > stats.t.isf(alpha / 2, n - 1):
+    if not min(map(_effect, differences)) * np.sqrt(n) > _upper_t(alpha / 2, n - 1):
         return None
     least = np.array([effect_limits(each, alpha=alpha)[0] for each in differences])
     if not (least > LEAST_EFFECT).all():
         return None
-    return _smallest(lambda samples: stats.norm.sf(least * np.sqrt(samples)).sum() <= 1 - STAYS)
+    return _smallest(lambda samples: special.ndtr(-least * np.sqrt(samples)).sum() <= 1 - STAYS)
 
 
 def _effect(differences: np.ndarray) -> float:
@@ -57,7 +57,7 @@ def effect_limits(differences: np.ndarray, *, alpha: float = 0.05) -> tuple[floa
     if not np.isfinite(effect):
         return (0.0, float("inf")) if effect > 0 else (float("-inf"), 0.0)
     low, high = normal_limits(effect, n, alpha=alpha)
-    reach = stats.t.isf(alpha / 2, n - 1) * _jackknife_error(differences) if n > 2 and np.ptp(differences) > 0 else 0.0
+    reach = _upper_t(alpha / 2, n - 1) * _jackknife_error(differences) if n > 2 and np.ptp(differences) > 0 else 0.0
     return min(low, effect - reach), max(high, effect + reach)
 
 
@@ -75,8 +75,10 @@ def _jackknife_error(differences: np.ndarray) -> float:
 def normal_limits(effect: float, n: int, *, alpha: float = 0.05) -> tuple[float, float]:
     """Confidence limits of an effect observed in n normal differences, as in ``effect_limits``: exact, by the
     noncentral t distribution (Steiger and Fouladi 1997)."""
+    from scipy import optimize  # half a second, and many tables have nothing to limit
+
     observed = effect * np.sqrt(n)
-    around = observed + np.array([-1, 1]) * (10 + 10 * abs(observed) / np.sqrt(n - 1) + stats.t.isf(alpha / 2, n - 1))
+    around = observed + np.array([-1, 1]) * (10 + 10 * abs(observed) / np.sqrt(n - 1) + _upper_t(alpha / 2, n - 1))
     ends = [
         optimize.brentq(lambda shift, share=share: _cdf(observed, n - 1, shift) - share, *around)
         for share in (1 - alpha / 2, alpha / 2)
@@ -84,9 +86,14 @@ def normal_limits(effect: float, n: int, *, alpha: float = 0.05) -> tuple[float,
     return float(ends[0] / np.sqrt(n)), float(ends[1] / np.sqrt(n))
 
 
+def _upper_t(alpha: float, freedom: int) -> float:
+    """What Student's t exceeds with a probability of ``alpha``."""
+    return float(-special.stdtrit(freedom, alpha))
+
+
 def _cdf(value: float, freedom: int, shift: float) -> float:
     """Noncentral t's distribution function; far from its mean it is 0 or 1, where the series does not converge."""
-    found = stats.nct.cdf(value, freedom, shift)
+    found = special.nctdtr(freedom, shift, value)
     return float(found) if np.isfinite(found) else float(value > shift)
 
 
@@ -116,7 +123,7 @@ def samples_range(
     """
     differences = np.asarray(differences, dtype=np.float64)
     differences = differences * (-1 if differences.mean() < 0 else 1)
-    alpha = alpha if critical is None else float(2 * stats.t.sf(critical, len(differences) - 1))
+    alpha = alpha if critical is None else float(2 * special.stdtr(len(differences) - 1, -critical))
     least, most = effect_limits(differences, alpha=2 * alpha)
     flips = float(np.ceil(1 - np.log2(alpha)))
     about, low, high = (
@@ -151,5 +158,5 @@ def _smallest(holds: Callable[[int], bool]) -> int:
 
 
 def _power_of_test(effect: float, n: int, alpha: float) -> float:
-    critical, shift = stats.t.isf(alpha / 2, n - 1), effect * np.sqrt(n)
+    critical, shift = _upper_t(alpha / 2, n - 1), effect * np.sqrt(n)
     return 1 - _cdf(critical, n - 1, shift) + _cdf(-critical, n - 1, shift)
