@@ -20,14 +20,20 @@ def rows_of_shard(stage: Stage, number: int, count: int) -> range:
     at_once = stage.chunk_size
     if -(-stage.count // at_once) < count:
         at_once = stage.protocol.explain_batch
+    check_shards(count, stage.count, stage.protocol.explain_batch)
     batches = -(-stage.count // at_once)
-    if batches < count:
-        raise UserError(
-            f"runtime.shards is {count}, expected at most {batches}: there are {stage.count} samples, of which "
-            f"{at_once} are explained together (protocol.explain_batch)"
-        )
     first, last = (each * batches // count * at_once for each in (number, number + 1))
     return range(first, min(last, stage.count))
+
+
+def check_shards(count: int, samples: int, explain_batch: int) -> None:
+    """UserError if so many samples cannot be cut into ``count`` shards: there are fewer batches than shards."""
+    batches = -(-samples // explain_batch)
+    if batches < count:
+        raise UserError(
+            f"runtime.shards is {count}, expected at most {batches}: there are {samples} samples, of which "
+            f"{explain_batch} are explained together (protocol.explain_batch)"
+        )
 
 
 def rows_of_round(stage: Stage, number: int) -> range:

@@ -11,6 +11,7 @@ from harness.engine.protocol import Protocol
 from harness.engine.selection import Chosen, Job, choose_one, choose_several
 from harness.errors import UserError, unknown
 from harness.identity import canonical, cell_id, digest, files_of
+from harness.jobs.part_rows import check_shards
 from harness.jobs.runtime import Runtime
 from harness.option_kinds import value_shown
 from harness.places import ROUNDS, check_run_name, file_name, shard_folder, user_path
@@ -61,6 +62,8 @@ class Plan:
                 "protocol.precision and runtime.shards are both set, expected one: samples are measured in rounds "
                 "or in shards"
             )
+        if protocol.samples:  # the data set may have fewer, which is known when it is loaded
+            check_shards(runtime.shards, protocol.samples, protocol.explain_batch)
         return cls(
             choose_one(MODELS, config["model"]),
             choose_one(DATASETS, config["dataset"]),

@@ -406,9 +406,17 @@ def test_cells_that_several_jobs_share_count_once(here, capsys):
 
 
 def test_a_mistake_is_one_line(here, capsys):
-    assert main(["plan", *SMALL, "runtime.shards=9", "--estimate", "--quiet"]) == 2
-    err = capsys.readouterr().err
-    assert err.count("\n") == 1 and "could not be loaded: runtime.shards is 9, expected at most 2" in err
+    for words, told in (
+        (["runtime.shards=9"], "harness: runtime.shards is 9, expected at most 2: there are 12 samples"),
+        # As many samples as are asked for could be cut into so many shards, and those that there are cannot.
+        (
+            ["runtime.shards=99", "protocol.samples=1000"],
+            "could not be loaded: runtime.shards is 99, expected at most 50",
+        ),
+    ):
+        assert main(["plan", *SMALL, *words, "--estimate", "--quiet"]) == 2
+        err = capsys.readouterr().err
+        assert err.count("\n") == 1 and told in err
 
 
 def test_an_item_that_ends_the_process_costs_its_own_cells(here, capfd, monkeypatch):
