@@ -1,6 +1,6 @@
 """The atlas: ``python docs/atlas.py RUN...`` packs runs of experiment=atlas and writes docs/atlas.md.
 
-With ``--add`` the runs are added to the packed table, docs/atlas/atlas.parquet, which else holds these runs alone.
+With ``--add`` the runs are added to docs/atlas/atlas.parquet; without it they replace its content.
 Without a run the page is written from the packed table as it is.
 """
 
@@ -70,13 +70,13 @@ def main(runs: Sequence[Path], add: bool) -> None:
         write(table)
         write_facts(found)
     text = PAGE.read_text(encoding="utf-8")
-    for mark, part in parts(load()).items():
+    for mark, part in figures_and_parts(load()).items():
         text = replaced(text, f"atlas {mark}", part)
     PAGE.write_text(text, encoding="utf-8")
 
 
-def parts(table) -> dict[str, str]:
-    """Mark -> what stands there; the figures are written beside the table."""
+def figures_and_parts(table) -> dict[str, str]:
+    """Write the figures beside the table; gives the text of the page by its marks."""
     about, ignoring = blocks(), controls(table)
     modality = dict(about["modality"])
     names = sorted(table["block"].unique())
@@ -133,4 +133,7 @@ if __name__ == "__main__":
     words = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     words.add_argument("runs", nargs="*", type=Path)
     words.add_argument("--add", action="store_true", help="keep what the packed table has")
-    main(**vars(words.parse_args()))
+    chosen = words.parse_args()
+    if chosen.add and not chosen.runs:
+        words.error("--add came without a run, expected the folders of runs to add")
+    main(**vars(chosen))

@@ -249,8 +249,13 @@ def without_kin(about: pd.DataFrame) -> list[str]:
 
 
 def overall_verdicts(table: pd.DataFrame) -> pd.DataFrame:
-    """The verdicts of all sanity checks together: explainers x blocks, of the first seed that has one."""
-    rows = table[(table["kind"] == VERDICT) & (table["metric"] == OVERALL)].sort_values("seed", kind="stable")
+    """The verdicts of all sanity checks together: explainers x blocks, of the first seed that has one.
+
+    None for an explainer without a single check in a block: it is not applicable there.
+    """
+    rows = table[table["kind"] == VERDICT].sort_values("seed", kind="stable")
+    checked = rows.loc[rows["metric"] != OVERALL, ["explainer", "block", "seed"]].drop_duplicates()
+    rows = rows[rows["metric"] == OVERALL].merge(checked)
     return rows.drop_duplicates(["explainer", "block"]).pivot(index="explainer", columns="block", values="verdict")
 
 

@@ -22,8 +22,8 @@ class UserError(ValueError):
     status = 2  # of a command that ends with it
 
 
-class ProcessLost(UserError):
-    """The process that measures has ended, which need not be a mistake of the user: memory, a signal, a crash."""
+class NotMeasured(UserError):
+    """What is asked for could not be measured, which need not be the user's mistake: memory, a download, a signal."""
 
     status = 1
 

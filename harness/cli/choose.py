@@ -61,7 +61,7 @@ at most alpha. docs/choosing.md says what that rests on.
 
 What was measured stays on disk: the same command goes on after a kill, and a larger budget goes on where the smaller
 one stopped. harness table, report, view and verify take its RUN too. The exit status is 0 for an answer, 3 if no
-explainer can be recommended, 2 for a mistake.""",
+explainer can be recommended, 2 for a mistake, 1 if the model could not be loaded for another reason.""",
         EXAMPLES,
         usage=USAGE,
     )

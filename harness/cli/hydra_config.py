@@ -147,6 +147,11 @@ def _compose_jobs(
             os.environ["HYDRA_FULL_ERROR"] = before[1]
 
 
+def launches(arguments: Sequence[str]) -> bool:
+    """Whether the arguments choose a launcher that starts other processes."""
+    return any(each.key_or_group == "launcher" and each.value() != "here" for each in parsed_overrides(arguments))
+
+
 def in_sweep() -> bool:
     """Whether the job that is being done is one of several, by -m or by its configuration."""
     return HydraConfig.get().mode == RunMode.MULTIRUN

@@ -35,19 +35,26 @@ class LaunchContext:
 
     @classmethod
     def of(cls, text: str) -> "LaunchContext":
-        """From the text that ``words`` has given; UserError for any other."""
+        """From the text that ``arguments`` has given; UserError for any other."""
         try:
             found = cls(**json.loads(text))
-            names = [*found.labels.values(), *(name for each in found.swept.values() for name in each)]
-            if isinstance(found.in_sweep, bool) and all(isinstance(name, str) for name in names):
+            lists = [*found.swept.values(), list(found.labels.values())]
+            names = [name for each in lists for name in each]
+            sections = {*found.swept, *found.labels}
+            if (
+                isinstance(found.in_sweep, bool)
+                and sections <= {"model", "dataset"}
+                and all(isinstance(each, list) for each in lists)
+                and all(isinstance(name, str) for name in names)
+            ):
                 return found
         except (ValueError, TypeError, AttributeError):
             pass
         raise UserError(f"--launched came with {text!r}, expected what a launcher writes there: it is not for typing")
 
     @property
-    def words(self) -> list[str]:
-        """The argument of the job's command."""
+    def arguments(self) -> list[str]:
+        """The arguments of the job's command that hand it over."""
         return ["--launched", json.dumps(vars(self))]
 
     def labelled(self, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,13 +72,15 @@ class Launch:
         self.flags = [flag for flag in flags if flag not in ("-m", "--multirun")]
         self.launcher: Launcher | None = None
         self.plans: list[Plan] = []
-        self.words: list[list[str]] = []  # for each job those that describe it
+        self.arguments: list[list[str]] = []  # of each job, those of Hydra
         self.contexts: list[LaunchContext] = []
         self.known: dict[Path, dict[tuple[str, str], Any]] = {}  # models and data by their labels, in each run
         self.last_line_at = time.monotonic()  # when the number of jobs was last printed
 
-    def add(self, launcher: "Launcher", config: Mapping[str, Any], words: Sequence[str], about: LaunchContext) -> None:
-        """Add a job by its configuration, which names a shard if it is one, and the words that Hydra composed it of."""
+    def add(
+        self, launcher: "Launcher", config: Mapping[str, Any], arguments: Sequence[str], about: LaunchContext
+    ) -> None:
+        """Add a job by its configuration, which names a shard if it is one, and the arguments that compose it."""
         from harness.jobs.plan import Plan
 
         plan = Plan.of(config)  # a mistake is told before anything is started
@@ -79,7 +88,7 @@ class Launch:
             raise UserError("the jobs of this sweep have different settings of launcher, expected the same for all")
         self.launcher = launcher
         plan, labels = self._labelled(plan)
-        if plan.protocol.precision and any(_same_block(plan, other) for other in self.plans):
+        if plan.protocol.precision and _block(plan) in map(_block, self.plans):
             raise UserError(
                 f"protocol.precision is set, and several jobs measure {plan.title}, expected one job for each block, "
                 "since those that run side by side could take different numbers of samples: name all explainers and "
@@ -88,14 +97,14 @@ class Launch:
         shard = plan.runtime.shard
         of_shard = [] if shard is None else [f"++runtime.shard={shard}"]
         self.plans.append(plan)
-        self.words.append([*words, *of_shard])
+        self.arguments.append([*arguments, *of_shard])
         self.contexts.append(replace(about, labels=labels))
         if time.monotonic() - self.last_line_at > SECONDS_BETWEEN_LINES:
             _JobMessages(0, plan.runtime.quiet).say(f"{len(self.plans)} jobs composed so far; none is started yet")
             self.last_line_at = time.monotonic()
 
     def _labelled(self, plan: "Plan") -> tuple["Plan", dict[str, str]]:
-        """The plan with labels that no other model or data set of its run has, and those that are not its own.
+        """The plan with labels that are unique in its run, and those labels that were changed, by section.
 
         Jobs that run side by side do not see each other's rows, from which a run otherwise takes them. UserError where
         a label that the user gives belongs to another one.
@@ -112,9 +121,9 @@ class Launch:
         return labelled, {section: label for section, (own, label) in pairs.items() if label != own}
 
     def run(self) -> int:
-        """Start the jobs, wait for them and print the tables; 1 if cells are missing, or more failed than are allowed.
+        """Start the jobs, wait for them and print the tables; the exit status.
 
-        2 if cells are missing because a job was refused, 0 without jobs.
+        1 if cells are missing, or more failed than are allowed; then 2 if a job was refused. 0 otherwise.
         """
         if not self.plans:
             return 0
@@ -140,13 +149,13 @@ class Launch:
             with_control = plan.with_control()
             of_control = {(plan.directory, job.cell) for job in with_control.jobs[len(plan.jobs) :]}
             if of_control and of_control <= cells:
-                self.words[number].append("++runtime.control=false")
+                self.arguments[number].append("++runtime.control=false")
             else:
                 self.plans[number] = with_control
             cells |= of_control
 
     def _with_work(self, jobs: Sequence["LaunchedJob"]) -> list["LaunchedJob"]:
-        """The jobs that have something to measure; costs that would get no time this way are nothing."""
+        """The jobs with cells left to measure. If jobs share a device, costs that lack only a time do not count."""
         from harness.launching.outcome import RunRows, has_work
         from harness.launching.processes import share_a_device
         from harness.launching.settings import Processes
@@ -164,12 +173,13 @@ class Launch:
 
         began = datetime.now(UTC).strftime(TIME_OF_LAUNCH)
         folder = whole_directory(self.plans[0]) / JOBS / began
-        common = set.intersection(*map(set, self.words))
+        common = set.intersection(*map(set, self.arguments))
         jobs = []
-        for number, (plan, words, about) in enumerate(zip(self.plans, self.words, self.contexts, strict=True), 1):
-            title = " ".join([plan.title, *(word.lstrip("+") for word in words if word not in common)])
-            arguments = ("run", *self.flags, *about.words, *words)
-            jobs.append(LaunchedJob(number, title, arguments, folder / f"{number}.log", plan))
+        parts = zip(self.plans, self.arguments, self.contexts, strict=True)
+        for number, (plan, arguments, about) in enumerate(parts, 1):
+            title = " ".join([plan.title, *(each.lstrip("+") for each in arguments if each not in common)])
+            command = ("run", *self.flags, *about.arguments, *arguments)
+            jobs.append(LaunchedJob(number, title, command, folder / f"{number}.log", plan))
         return jobs
 
 
@@ -180,10 +190,9 @@ def whole_directory(plan: "Plan") -> Path:
     return whole_of(plan).directory
 
 
-def _same_block(plan: "Plan", other: "Plan") -> bool:
-    """Whether two plans are of one model, data set and protocol in one run."""
-    about = lambda each: (whole_directory(each), each.model.identity, each.dataset.identity, each.protocol)
-    return about(plan) == about(other)
+def _block(plan: "Plan") -> tuple[Any, ...]:
+    """The run of a plan, and its model, data set and protocol."""
+    return whole_directory(plan), plan.model.identity, plan.dataset.identity, plan.protocol
 
 
 def _write_launch(jobs: Sequence["LaunchedJob"], lines: "_JobMessages") -> None:
@@ -273,10 +282,10 @@ class _JobMessages:
         self.refused |= how == REFUSED
         seconds = time.monotonic() - self.started.get(job.number, time.monotonic())
         counts = counts_of_plan(job.plan)
-        words = f"{self._name(job)}: {how or 'has ended'} after {seconds:.0f} s: {counts_in_words(counts)}"
+        message = f"{self._name(job)}: {how or 'has ended'} after {seconds:.0f} s: {counts_in_words(counts)}"
         last = printable(job.last_line())
-        told = words + (f"; {_short(job.log)} ends with: {last}" if (counts[MISSING] or how) and last else "")
-        self.say(told, mistake=how == REFUSED)
+        message += f"; {_short(job.log)} ends with: {last}" if (counts[MISSING] or how) and last else ""
+        self.say(message, mistake=how == REFUSED)
 
     def _name(self, job: "LaunchedJob") -> str:
         return f"{job.number:>{len(str(self.jobs))}}/{self.jobs}  {printable(job.title)}"

@@ -64,7 +64,7 @@ sets how (docs/scale.md).
 
 def execute(chosen: argparse.Namespace) -> int:
     """Measure every job, here or by a launcher; 1 if more cells failed than are allowed."""
-    from harness.cli.hydra_config import for_each_job, in_sweep, swept_options, words_of_job
+    from harness.cli.hydra_config import for_each_job, in_sweep, launches, swept_options, words_of_job
     from harness.cli.launch import Launch, LaunchContext
     from harness.jobs.supervisor import Supervisor
     from harness.launching.settings import Here, launcher_of
@@ -89,7 +89,8 @@ def execute(chosen: argparse.Namespace) -> int:
         decided = set(chosen.hydra) <= {"-m", "--multirun"} and "runtime.supervise" not in words
         if SUPERVISES and decided and (launched is not None or "launcher" not in words):
             supervisor.start()  # it gets ready while the configuration is composed
-        status = for_each_job(arguments, measure, with_launcher=True, notes_sweep=True, swept=swept)
+        notes_sweep = not launches(arguments)  # then nothing is written before the jobs are known
+        status = for_each_job(arguments, measure, with_launcher=True, notes_sweep=notes_sweep, swept=swept)
         if status and launch.plans:
             print("no job was started, because at least one is not valid (see above)", file=sys.stderr)
             return status

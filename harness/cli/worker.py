@@ -66,7 +66,7 @@ def _measured_job(job: dict[str, Any], watched: Watched) -> int | None:
     except Spoilt as spoilt:
         watched.channel.send(renew=str(spoilt))
     except UserError as error:
-        watched.channel.send(refused=str(error))
+        watched.channel.send(refused=str(error), mistake=error.status == UserError.status)
     except KeyboardInterrupt:  # the supervisor is ending
         pass
     except BaseException:

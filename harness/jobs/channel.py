@@ -6,7 +6,7 @@ at       the work that begins: stage (empty: no item is at work), label, and the
 say      a line of progress           status   what is being done, for a terminal; null for nothing
 print    a part of the result         trace    an error of the harness itself
 alive    a sign of life               done     the job's exit status, and whether anything was measured
-refused  a mistake of the user's      renew    the job is to go on in a new process, for this reason
+refused  it cannot be measured      renew    the job is to go on in a new process, for this reason
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Labels of a model and a data set within one run: each belongs to one of them, and one that is known stays."""
+"""Labels of models and data sets in one run: a label belongs to one model or data set, which keeps it."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping

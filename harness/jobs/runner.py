@@ -17,7 +17,7 @@ from harness.engine.protocol import precision
 from harness.engine.selection import Job
 from harness.engine.stage import Stage, set_stage
 from harness.engine.sub_stage import part_of_stage
-from harness.errors import NotApplicable, UserError, one_line
+from harness.errors import NotApplicable, NotMeasured, UserError, one_line
 from harness.identity import canonical, digest
 from harness.interrupts import asked_by_user
 from harness.jobs.accuracy import accuracy_lines
@@ -50,9 +50,9 @@ def run_plan(
     stay as they are, so that an interrupted run is resumed by running the same plan again.
 
     A UserError while model and data are loaded is a mistake in the command: nothing was measured, and no row is
-    written. In a sweep over models and data sets (``in_sweep``), a model that does not take the data makes the cells
-    not applicable; alone it is a mistake like any other. ``watched`` leads to the supervisor of this process, if it has
-    one.
+    written. After any other error the rows of all cells tell it, and NotMeasured is raised. In a sweep over models and
+    data sets (``in_sweep``), a model that does not take the data makes the cells not applicable; alone it is a mistake
+    like any other. ``watched`` leads to the supervisor of this process, if it has one.
     """
     progress = progress or Progress(plan.runtime.quiet)
     store = Store(plan.directory)
@@ -127,7 +127,8 @@ def _run_pending(
         if declined:
             progress.say(f"{plan.title}: not applicable: {error}")
             return
-        raise UserError(f"{plan.title} could not be loaded: {one_line(error)}") from error
+        kind = UserError if isinstance(error, UserError | NotApplicable) else NotMeasured
+        raise kind(f"{plan.title} could not be loaded: {one_line(error)}") from error
     _write_plan(plan, store)
     recorder.on(stage)
     recorder.rests()

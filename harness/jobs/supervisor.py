@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
 from typing import Any
 
-from harness.errors import ProcessLost
+from harness.errors import NotMeasured
 from harness.interrupts import pausing_others, signals_ignored
 from harness.jobs.limits import Limits
 from harness.jobs.runtime import Runtime
@@ -34,7 +34,7 @@ class Supervisor:
     def measure(self, settings: Mapping[str, Any], in_sweep: bool, work: str = "run") -> int:
         """Do for one job what ``harness run`` does, ``harness choose`` or an estimate; its exit status.
 
-        Raises UserError for a mistake in the settings, and ProcessLost if worker after worker ends before it has
+        Raises UserError for a mistake in the settings, and NotMeasured if worker after worker ends before it has
         measured anything.
         """
         runtime = Runtime.of(settings.get("runtime") or {})  # refused here, before a limit ends a worker
@@ -53,7 +53,7 @@ class Supervisor:
                 self.end()
                 tried, before, written = watch.failed_cells(), written, watch.rows_written()
                 if written == before:  # the last worker has done nothing: a further one would not either
-                    raise ProcessLost(f"the run's process has ended: {watch.reason}")
+                    raise NotMeasured(f"the run's process has ended: {watch.reason}")
                 job |= {"tried": tried, "resumes": True}
         finally:
             watch.close()

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from harness.errors import ProcessLost, UserError, printable
+from harness.errors import NotMeasured, UserError, printable
 from harness.interrupts import asked_to_end, name_of_signal
 from harness.jobs.channel import LOST_STATUS, Hearing
 from harness.jobs.item_output import ItemOutput, MarkedOutput, read_waiting
@@ -167,8 +167,8 @@ class Watch:
                 sys.stdout.flush()
             case {"trace": text}:
                 sys.stderr.write(text)
-            case {"refused": text}:
-                raise UserError(text)
+            case {"refused": text, "mistake": mistake}:
+                raise (UserError if mistake else NotMeasured)(text)
             case {"renew": reason}:
                 self.renewed, self.reason = True, reason
                 if not self.quiet:
@@ -223,7 +223,7 @@ class Watch:
         if self.announcement is not None:
             remove_announcement(self.announcement)
         if stage == "load":
-            raise ProcessLost(f"{self.label} could not be loaded: {self.reason}")
+            raise NotMeasured(f"{self.label} could not be loaded: {self.reason}")
         if rows and not self.quiet:
             self.screen.say(f"{'':>9}{self.label} failed: {self.reason}")
             self.screen.say(f"{'':>9}the rest is measured in a new process")

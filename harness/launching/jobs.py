@@ -73,8 +73,8 @@ class LaunchedJob:
         return whole_of(self.plan).directory
 
     @property
-    def cut(self) -> tuple[Path, str, int]:
-        """What its shard is one of: a run, a block in it, and the number of shards."""
+    def set_of_shards(self) -> tuple[Path, str, int]:
+        """The shards that its own belongs to: a run, a block in it, and the number of shards."""
         return self.run, self.plan.name, self.plan.runtime.shards
 
     def last_line(self) -> str:
@@ -163,7 +163,7 @@ def go_on(processes: list[subprocess.Popen]) -> None:
     _send(processes, signal.SIGCONT)
 
 
-def words_of_end(code: int) -> str:
+def end_in_words(code: int) -> str:
     """How the process of a job has ended; "" for one that has measured, whatever came of its cells."""
     if code >= 0:
         return {0: "", 1: "", MISTAKE: REFUSED}.get(code, f"ended with status {code}")

@@ -50,9 +50,9 @@ def counts_of(statuses: Mapping[Any, str]) -> Counter[str]:
 
 
 def has_work(plan: Plan, runs: RunRows, timed: bool) -> bool:
-    """Whether cells of the block that the plan belongs to are to be measured; a shard may have all its own.
+    """Whether the block of the plan has cells left to measure, even if the plan is a shard whose own cells are done.
 
-    Without ``timed`` costs are none of them that have only no time.
+    Without ``timed`` costs that lack only a time do not count.
     """
     whole = whole_of(plan)
     rows = runs.of(whole.directory)

@@ -9,7 +9,7 @@ import torch
 
 from harness.interrupts import pausing_others, signals_ignored
 from harness.jobs.lease import devices_named
-from harness.launching.jobs import REFUSED, LaunchedJob, Reports, end_processes, go_on, pause, words_of_end
+from harness.launching.jobs import REFUSED, LaunchedJob, Reports, end_in_words, end_processes, go_on, pause
 from harness.launching.settings import Processes
 
 LOOK_SECONDS = 0.2
@@ -36,10 +36,10 @@ def launch(jobs: Sequence[LaunchedJob], settings: Processes, reports: Reports) -
                     reports.began(job, "")
                 time.sleep(LOOK_SECONDS)
                 for process in [each for each in running if each.poll() is not None]:
-                    job, how = running.pop(process), words_of_end(process.returncode)
+                    job, how = running.pop(process), end_in_words(process.returncode)
                     reports.ended(job, how)
                     if how == REFUSED and job.plan.runtime.shard is not None:
-                        sound = [each for each in waiting if each.cut != job.cut]
+                        sound = [each for each in waiting if each.set_of_shards != job.set_of_shards]
                         if len(sound) < len(waiting):
                             reports.say(f"{len(waiting) - len(sound)} further shards of it are not started")
                         waiting = sound

@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.errors import UserError, one_line
 from harness.interrupts import handlers_kept
-from harness.launching.jobs import JobCommand, LaunchedJob, Reports, words_of_end
+from harness.launching.jobs import JobCommand, LaunchedJob, Reports, end_in_words
 from harness.launching.settings import Ray
 
 LOOK_SECONDS = 2.0
@@ -80,7 +80,7 @@ def _report_begin(job: LaunchedJob, reports: Reports) -> None:
 def _end_of(ray: Any, task: Any) -> tuple[str, bool]:
     """How a task has ended, if not by itself, and whether it was lost with its process or node."""
     try:
-        return words_of_end(ray.get(task)), False
+        return end_in_words(ray.get(task)), False
     except ray.exceptions.RayError as error:
         failed_itself = isinstance(error, ray.exceptions.RayTaskError)  # such as a folder that the node does not have
         return f"{'failed' if failed_itself else 'lost'} in Ray: {one_line(error)}", not failed_itself

@@ -40,7 +40,7 @@ class Slurm(Launcher):
 
     at_once     jobs that run at the same time
     hours       time limit of a job
-    requeues    how often a job that reaches its time limit comes into the queue again
+    requeues    how often a job that nears its time limit comes into the queue again
     gpus, cpus  for each job; no GPU is asked for with 0
     memory      GiB for each job
     more        further options of sbatch by their long names
@@ -77,7 +77,7 @@ class Ray(Launcher):
 
     address     of a running cluster; ``auto`` finds one on this machine, None starts one
     gpus, cpus  for each job
-    retries     how often a job is started again after its process or node was lost
+    retries     how often a job is started again after Ray's process that runs it, or its node, was lost
     """
 
     address: str | None = None

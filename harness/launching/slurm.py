@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError, one_line
-from harness.launching.jobs import JobCommand, LaunchedJob, Reports, words_of_end
+from harness.launching.jobs import JobCommand, LaunchedJob, Reports, end_in_words
 from harness.launching.settings import Slurm
 from harness.places import JOBS
 
@@ -81,16 +81,23 @@ def launch(jobs: Sequence[LaunchedJob], settings: Slurm, reports: Reports) -> No
         with executor.batch():
             submitted = [executor.submit(RequeuableCommand(job.command(settings.cpus))) for job in jobs]
     except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError, OSError) as error:
+        for launch in _folders_of_launch(jobs):  # there was none
+            shutil.rmtree(launch, ignore_errors=True)
         raise UserError(f"Slurm refused the jobs: {one_line(error)}") from error
     array = submitted[0].job_id.partition("_")[0]
-    for run in {job.run for job in jobs}:  # each of them has the folder of the launch
-        (run / JOBS / folder.parent.name / ARRAY_FILE).write_text(array)
+    for launch in _folders_of_launch(jobs):
+        (launch / ARRAY_FILE).write_text(array)
     how_to_end = f"scancel {array} ends them"
     reports.say(f"Slurm has {len(jobs)} jobs, number {array}: {how_to_end}, ending this command does not")
     try:
         _follow({each.job_id: job for each, job in zip(submitted, jobs, strict=True)}, array, reports)
     except KeyboardInterrupt as error:
         raise KeyboardInterrupt(f"the jobs go on in Slurm: harness watch shows them, {how_to_end}") from error
+
+
+def _folders_of_launch(jobs: Sequence[LaunchedJob]) -> list[Path]:
+    """The folder of this launch in each of its runs."""
+    return [run / JOBS / jobs[0].log.parent.name for run in {job.run for job in jobs}]
 
 
 def _refuse_second_start(runs: Iterable[Path]) -> None:
@@ -133,7 +140,7 @@ def _status_file(log: Path) -> Path:
 def _how_ended(job: LaunchedJob) -> str:
     """How the command of a job has ended."""
     try:
-        return words_of_end(int(_status_file(job.log).read_text()))
+        return end_in_words(int(_status_file(job.log).read_text()))
     except (OSError, ValueError):  # it was cancelled before it began, and Slurm has forgotten it
         return "ended without an exit status"
 
@@ -160,7 +167,8 @@ def sbatch_words(settings: Slurm) -> list[str]:
     options = sbatch_options(settings)
     options |= options.pop("additional_parameters")
     left_out = ("job_name", "array_parallelism", "signal_delay_s", "stderr_to_stdout", "setup")
-    return [f"--{name.replace('_', '-')}={value}" for name, value in options.items() if name not in left_out]
+    asked = {name.replace("_", "-"): value for name, value in options.items() if name not in left_out}
+    return [f"--{name}" if value is True else f"--{name}={value}" for name, value in asked.items()]
 
 
 def sbatch_options(settings: Slurm) -> dict[str, Any]:
@@ -177,5 +185,5 @@ def sbatch_options(settings: Slurm) -> dict[str, Any]:
         "signal_delay_s": WARNING_SECONDS,
         "stderr_to_stdout": True,
         "setup": ["export PYTHONSAFEPATH=1", *(settings.setup or ())],  # libraries are not looked for in the folder
-        "additional_parameters": dict(settings.more),
+        "additional_parameters": {**({"requeue": True} if settings.requeues else {}), **settings.more},
     }

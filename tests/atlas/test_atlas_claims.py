@@ -287,6 +287,6 @@ def test_the_page_is_what_the_packed_table_gives(tmp_path, monkeypatch):
     table, page = load(), atlas.PAGE.read_text(encoding="utf-8")
     (tmp_path / "facts.json").write_text(PACKED.with_name("facts.json").read_text())
     monkeypatch.setattr(atlas, "PACKED", tmp_path / "atlas.parquet")
-    for mark, part in atlas.parts(table).items():
+    for mark, part in atlas.figures_and_parts(table).items():
         assert part in page, mark
     assert PACKED.stat().st_size < 5_000_000

@@ -1,7 +1,7 @@
-"""What can befall the jobs of a launcher, and what comes of it: the one table behind the tests and docs/scale.md.
+"""The faults of launched jobs and their outcomes: one table for the tests and for docs/scale.md.
 
 A test names the rows that it shows with ``@shows``; a row without a test fails ``test_launching.py``.
-``python docs/reliability.py`` writes the table into the page.
+``python docs/reliability.py`` writes the table into docs/scale.md.
 """
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ FAULTS = {
         "Slurm",
     ),
     "time_limit": Fault(
-        "a job comes near its time limit", "it ends in good order, goes into the queue again and resumes", "Slurm"
+        "90 seconds before its time limit", "a job ends in good order, goes into the queue again and resumes", "Slurm"
     ),
     "failing": Fault(
         "an explainer fails in one shard", "its cells have failed, with the reason; exit status 1", "processes"
@@ -57,7 +57,9 @@ FAULTS = {
         "a job asks for more than any node of Ray has", "one line, exit status 2, nothing is started", "Ray"
     ),
     "mistake": Fault(
-        "a mistake in the configuration of a job", "one line, exit status 2, no job is started", "processes, Slurm"
+        "a mistake in the configuration of a job",
+        "one line, exit status 2, no job is started, nothing is written",
+        "processes",
     ),
     "same_label": Fault(
         "two models of a sweep have the label that the user gives",
@@ -70,8 +72,8 @@ FAULTS = {
         "processes",
     ),
     "shards": Fault(
-        "more shards than batches of samples",
-        "exit status 2; reported once, and no other shard is started",
+        "more shards than batches of samples, which is known only when the data is loaded",
+        "the shards that have started are refused, those that wait are not started; exit status 2",
         "processes",
     ),
     "hiding": Fault(
@@ -79,7 +81,9 @@ FAULTS = {
         "jobs import the library, as the command does",
         "processes",
     ),
-    "deaf": Fault("a job does not end when it is asked to", "it is killed after a minute", "a process"),
+    "deaf": Fault(
+        "a job of `processes` or Ray does not end when it is asked to", "it is killed after a minute", "a process"
+    ),
 }
 
 

@@ -21,11 +21,11 @@ from harness.cli.slurm_request import request_lines
 from harness.jobs.job_estimate import JobEstimate
 from harness.jobs.lease import lease
 from harness.launching import processes
-from harness.launching.jobs import end_processes, words_of_end
+from harness.launching.jobs import end_in_words, end_processes
 from harness.launching.processes import processes_at_once, share_a_device
 from harness.launching.settings import LAUNCHERS, Here, Processes, Slurm, launcher_of
 from harness.launching.slurm import sbatch_options, sbatch_words, states_of
-from harness.results.frames import read
+from harness.results.frames import read, read_cells
 from launch_faults import FAULTS, shows
 
 HERE = Path(__file__).parent
@@ -79,6 +79,8 @@ def test_shards_are_jobs_and_one_that_fails_fails_the_command(tmp_path):
     assert process.returncode == 1
     assert table.rstrip().endswith("2 jobs: 4 ok, 2 failed") and "runtime.shard=1: has ended" in told
     facts = [json.loads(path.read_text()) for path in tmp_path.glob("shards/environment/*.json")]
+    cells = read_cells(tmp_path / "shards")
+    assert cells.loc[cells["status"] == "failed", "error"].str.contains("MENDED").all()  # the reason
     assert {each["threads"] for each in facts} == {1}  # as runtime.threads says, for any launcher
 
 
@@ -178,7 +180,7 @@ def test_what_hydra_reads_reaches_the_jobs(jobs_of, tmp_path):
 
 
 @shows("same_label")
-def test_models_of_different_jobs_have_labels_that_tell_them_apart(jobs_of, tmp_path, capsys):
+def test_models_of_different_jobs_have_labels_that_tell_them_apart(jobs_of, tmp_path, capsys, monkeypatch):
     (tmp_path / "experiment").mkdir()
     for seed in (0, 1):
         text = f"# @package _global_\nmodel: {{seed: {seed}}}\n"
@@ -186,9 +188,17 @@ def test_models_of_different_jobs_have_labels_that_tell_them_apart(jobs_of, tmp_
     first, second = jobs_of("--config-dir", str(tmp_path), "-m", "explainer=saliency", "experiment=e0,e1")
     assert [first.plan.model.label, second.plan.model.label] == ["toys:net", "toys:net(seed=1)"]
     assert context_of(first).labels == {} and context_of(second).labels == {"model": "toys:net(seed=1)"}
+    monkeypatch.setattr(processes, "launch", lambda *given: pytest.fail("a job was started"))
     command = ["run", *BLOCK, *QUIET, f"runtime.runs={tmp_path}", "-m", "explainer=saliency"]
     assert main([*command, "model.label=m", "model.seed=0,1"]) == 2
     assert "model.label is 'm', which is another model in this run" in capsys.readouterr().err
+
+
+def test_a_job_measures_under_the_label_that_it_is_given(tmp_path):
+    about = json.dumps({"in_sweep": True, "swept": {}, "labels": {"model": "toys:net(seed=1)"}})
+    words = [*BLOCK, *QUIET[:-1], "explainer=saliency", "model.seed=1", f"runtime.runs={tmp_path}", "run=night"]
+    assert main(["run", "--launched", about, *words]) == 0
+    assert set(read_cells(tmp_path / "night")["model"]) == {"toys:net(seed=1)"}
 
 
 @shows("precision")
@@ -217,7 +227,14 @@ def test_who_decides_the_number_of_threads_of_a_job(jobs_of, monkeypatch):
     assert (threads(chosen), threads(free)) == ("1", "2")
 
 
-@pytest.mark.parametrize("text", ["foo", "3", "{}", '{"in_sweep": 1, "swept": {}}', '{"in_sweep": true, "swept": [1]}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("foo", "3", "{}", '{"in_sweep": 1, "swept": {}}', '{"in_sweep": true, "swept": [1]}'),
+        '{"in_sweep": true, "swept": {"model": "seed"}}',
+        '{"in_sweep": true, "swept": {}, "labels": {"modle": "m"}}',
+    ],
+)
 def test_what_no_launcher_hands_over_is_refused(text, capsys):
     assert main(["run", "--launched", text]) == 2
     assert "--launched came with" in capsys.readouterr().err
@@ -243,8 +260,8 @@ def test_each_fault_of_the_page_has_a_test():
 
 
 def test_how_a_job_has_ended_is_said_for_every_status():
-    assert [words_of_end(code) for code in (0, 1, 2, 137)] == ["", "", "was refused", "ended with status 137"]
-    assert [words_of_end(-9), words_of_end(-35)] == ["killed by signal 9 (SIGKILL)", "killed by signal 35"]
+    assert [end_in_words(code) for code in (0, 1, 2, 137)] == ["", "", "was refused", "ended with status 137"]
+    assert [end_in_words(-9), end_in_words(-35)] == ["killed by signal 9 (SIGKILL)", "killed by signal 35"]
 
 
 @shows("deaf")
@@ -270,10 +287,15 @@ def test_a_run_that_slurm_still_has_is_not_started_again(tmp_path, jobs_of, prog
         programs(squeue=line)
         assert main(command) == 2 and told in capsys.readouterr().err
         assert not list(tmp_path.glob("a/jobs")) + list(tmp_path.glob("b/config/*.json"))  # what watch reads
+    launches = lambda: sorted(path for run in "ab" for path in (tmp_path / run / "jobs").glob("*"))
     programs(squeue="echo '7_0|COMPLETED|'")
     assert main(command) == 2  # this sbatch says nothing
-    assert "Slurm refused the jobs" in capsys.readouterr().err
-    assert len(list((tmp_path / "a" / "jobs").iterdir())) == 1 and len(list((tmp_path / "b" / "jobs").iterdir())) == 2
+    assert "Slurm refused the jobs" in capsys.readouterr().err and launches() == [array.parent]
+    programs(squeue="true", sbatch="echo Submitted batch job 9")  # whose jobs have ended, and measured nothing
+    assert main(command) == 1 and "Slurm has 2 jobs, number 9" in capsys.readouterr().err
+    assert [path.name for path in launches()][0] == launches()[-1].name and len(launches()) == 3
+    assert {path.read_text() for path in tmp_path.glob("*/jobs/*/array")} == {"7", "9"}
+    assert all((path / "array").exists() for path in launches())
 
 
 def test_what_goes_on_when_the_command_is_ended_is_said(tmp_path, monkeypatch, capsys):
@@ -307,7 +329,7 @@ def test_a_mistake_is_told_in_one_line_before_anything_is_started(words, told, t
     assert main(["run", *words.split(), *BLOCK, "explainer=saliency", f"runtime.runs={tmp_path}"]) == 2
     told_by_harness = [line for line in capsys.readouterr().err.splitlines() if line.startswith("harness: ")]
     assert len(told_by_harness) == 1 and told in told_by_harness[0]
-    assert not list(tmp_path.glob("*/cells"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_other_verbs_and_cells_do_not_see_the_launcher(tmp_path, capsys):
@@ -325,7 +347,7 @@ def test_a_plan_tells_the_request_to_slurm_and_what_of_it_is_too_little(tmp_path
     *_, first, second = capsys.readouterr().out.splitlines()
     assert not list(tmp_path.iterdir())  # a plan writes nothing into a run
     assert first == "launcher=slurm would submit 4 jobs as one array, 3 at a time, each with"
-    words = ["--cpus-per-task=8", "--gpus-per-node=1", "--mem=32768MB", "--partition=gpu", "--time=720"]
+    words = ["--cpus-per-task=8", "--gpus-per-node=1", "--mem=32768MB", "--partition=gpu", "--requeue", "--time=720"]
     assert sorted(second.split()) == words
     estimate = JobEstimate("a block", "cpu", 1, 8, parts=[9_000.0], memory=(3.0, None))
     *_, time, memory = request_lines(Slurm(hours=0.5, requeues=2, memory=2), 1, [estimate])

@@ -14,7 +14,7 @@ import pytest
 
 import harness
 from attacks import CHANGES, ENDS, ERRORS, METRICS, PROCESS
-from harness.errors import ProcessLost, UserError
+from harness.errors import NotMeasured, UserError
 from harness.jobs.channel import Hearing
 from harness.jobs.plan import Plan
 from harness.jobs.supervisor import Supervisor
@@ -177,7 +177,7 @@ def test_a_model_whose_loading_ends_the_process_is_told_in_one_line(tmp_path):
     assert "model" in {attack.means for attack in ENDS.attacks}
     config = {**settings(tmp_path, GOOD, TOTAL), "model": "hostile:dying_net"}
     expected = r"^hostile:dying_net on hostile:images could not be loaded: the process ended itself with exit status 4 "
-    with pytest.raises(ProcessLost, match=expected) as lost:
+    with pytest.raises(NotMeasured, match=expected) as lost:
         supervised(config)
     assert lost.value.status == 1  # a job that runs out of memory here is no mistake of the user
     assert set(cells_of(tmp_path)["stage"]) == {"load"} and len(cells_of(tmp_path)) == 2

@@ -21,23 +21,23 @@ sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
 from pages import as_table, replaced  # noqa: E402
 
 PAGE, MARK = ROOT / "docs" / "runs.md", "estimate accuracy table"
-# Model, data set, explainers, metrics, samples.
+# Model, data set, explainers, to which the control is added, metrics, samples.
 SETTINGS = {
-    "`lite0` on 20 `photos`": (
+    "`lite0` on 20 `photos`, 5 explainers, 2 metrics": (
         "lite0",
         "photos",
         ("saliency", "grad_cam", "deep_lift", "feature_ablation"),
         ("srg", "sparseness"),
         20,
     ),
-    "`digits_cnn` on `digits`": (
+    "`digits_cnn` on `digits`, 5 explainers, 4 metrics": (
         "digits_cnn",
         "digits",
         ("saliency", "integrated_gradients", "rise", "kernel_shap"),
         ("srg", "infidelity", "sparseness", "seconds_per_sample"),
         None,
     ),
-    "`adult_mlp` on `adult`": (
+    "`adult_mlp` on `adult`, 5 explainers, 3 metrics": (
         "adult_mlp",
         "adult",
         ("saliency", "deep_lift", "lime", "feature_ablation"),

@@ -23,7 +23,7 @@ from pages import as_table, replaced  # noqa: E402
 PAGE, MARK = ROOT / "docs" / "scale.md", "scale table"
 EXPLAINERS, METRICS, BLOCKS = 20, 20, 10
 FEW, MANY = 20, 2_500  # samples of a cell
-HEADS = ("a run of 4,000 cells", "scores", "seconds of the processor", "memory")
+HEADS = ("a run of 4,000 cells", "scores in the run", "seconds of the processor", "memory")
 MEASURED = """
 import resource, sys, time
 from contextlib import suppress
