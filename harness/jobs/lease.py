@@ -96,6 +96,7 @@ def _take_device(file: IO[str], sharers: IO[str]) -> bool:
     if not _lock(file):
         return False
     if not _lock(sharers):
+        file.truncate(0)  # of a holder that was killed
         fcntl.flock(file, fcntl.LOCK_UN)
         return False
     sharers.truncate(0)

@@ -128,6 +128,17 @@ def test_another_process_is_seen_and_its_end_however_it_ends_frees_the_device(fo
         assert alone
 
 
+def test_a_holder_that_was_killed_is_not_named_while_others_share_the_device(folder):
+    holder, sharer, said = taken("wait"), taken("share"), []
+    holder.__enter__()
+    with sharer:
+        holder.__exit__(None, None, None)
+        (lock,) = folder.rglob("*.lock")
+        lock.write_text("run runs/killed")  # which had no time to clear it
+        with lease(CPU, "share", said.append, user="run runs/main"):
+            assert "held by another run" in said[0]
+
+
 def test_devices_are_leased_apart_and_a_gpu_by_what_it_is_and_not_by_its_number(folder, monkeypatch):
     visible = {0: "GPU-a", 1: "GPU-b"}
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda i: SimpleNamespace(uuid=visible[i]))
