@@ -105,7 +105,7 @@ def figures_and_parts(table) -> dict[str, str]:
         "agreement": f"{agreement_words(pairs, same, metric_agreement(of_kept))}\n\n{pair_rows(pairs, same)}",
         "truth": truth_rows(truth_agreement(table)),
         "questions": f"{question_rows(questions)}\n\n{kin_words(questions, answered(of_kept), kin)}".strip(),
-        "sanity": sanity_rows(overall_verdicts(table), ignoring),
+        "sanity": sanity_rows(overall_verdicts(table), ignoring, names),
         "cost": cost_rows(table),
         "stability": stability_rows(curves, {name: seed_tau(table, name) for name in names}),
         "failed": failed_rows(table),

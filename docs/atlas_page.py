@@ -199,8 +199,11 @@ def _spread(values: pd.Series) -> str:
     return f"{middle:,.0f}" if high - low < 0.5 else f"{middle:,.0f} ({low:,.0f} to {high:,.0f})"
 
 
-def sanity_rows(verdicts: pd.DataFrame, ignoring: Sequence[str]) -> str:
-    """In how many blocks each explainer passes and fails the sanity checks; those that fail most come first."""
+def sanity_rows(verdicts: pd.DataFrame, ignoring: Sequence[str], names: Sequence[str]) -> str:
+    """In how many blocks each explainer passes and fails the sanity checks; those that fail most come first.
+
+    ``names`` are all blocks, of which some may not have been checked.
+    """
     counts = pd.DataFrame({word: (verdicts == word).sum(axis=1) for word in ("fail", "undecided", "pass")})
     counts = counts.sort_values(["fail", "pass"], ascending=[False, True], kind="stable")
     rows = [(f"{name} (control)" if name in ignoring else name, *map(int, each)) for name, each in counts.iterrows()]
@@ -208,6 +211,10 @@ def sanity_rows(verdicts: pd.DataFrame, ignoring: Sequence[str]) -> str:
     words = (
         f"Controls, which do not look at the model, fail in {int(blind['fail'])} of {int(blind.sum())} cases and pass "
         f"in {int(blind['pass'])}."
+    )
+    unchecked = [name for name in names if name not in verdicts]
+    words = f"{len(names) - len(unchecked)} of {len(names)} blocks were checked" + (
+        f", and not {', '.join(unchecked)}. {words}" if unchecked else f". {words}"
     )
     return f"{words}\n\n{as_table(('explainer', 'fails', 'undecided', 'passes'), rows)}"
 

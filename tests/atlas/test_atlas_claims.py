@@ -227,7 +227,8 @@ def test_answers_are_told_without_blocks_that_share_a_model_or_data():
 
 def test_controls_that_pass_sanity_checks_are_counted():
     verdicts = pd.DataFrame({"a": ["fail", "fail"], "b": ["pass", "fail"]}, index=["random", "gradient"])
-    assert "fail in 1 of 2 cases and pass in 1." in sanity_rows(verdicts, ["random"])
+    words = sanity_rows(verdicts, ["random"], ["a", "b", "c"])
+    assert words.startswith("2 of 3 blocks were checked, and not c. Controls") and "fail in 1 of 2 cases" in words
 
 
 def test_a_run_is_packed_and_read_back(tmp_path):
