@@ -21,12 +21,12 @@ LEAST_P = 1e-4  # smaller p-values of so few blocks would say more of the test's
 def block_rows(table: pd.DataFrame, about: pd.DataFrame) -> str:
     """What each block is, and how much was measured there."""
     rows = []
-    for block, of_block in table.groupby("block"):
+    for block, of_block in table[table["kind"] != VERDICT].groupby("block"):
         own = of_block.loc[~of_block["control"], "explainer"].nunique()
         seeds = ", ".join(map(str, sorted(of_block["seed"].unique())))
         samples = int(of_block.loc[of_block["metric"] == HEADLINE, "n"].max())
         each = about.loc[block]
-        metrics = of_block.loc[of_block["kind"] != VERDICT, "metric"].nunique()
+        metrics = of_block["metric"].nunique()
         rows.append((block, each["modality"], each["about"], samples, seeds, own, metrics))
     return as_table(("block", "modality", "model and data", "samples", "seeds", "explainers", "metrics"), rows)
 
