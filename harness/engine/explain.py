@@ -61,6 +61,8 @@ class Explaining:
         """Check that the explainer accepts this kind of input, and do its preparation."""
         samples.need(*self.entry.modalities)
         if self.entry.prepare is not None:
+            if self._by_position and OTHER_POSITIONS in samples.carried:  # as in explain, of which this is a part
+                samples = whole_samples(samples)
             # Preparation looks at the model by means of the first sample; it may not pass other inputs beside it.
             with settings_kept(), self._with_gradients(samples.inputs.device), self._with_carried(samples, 1):
                 self.prepared = self.entry.prepare(self.model, samples.joint(), **self.keywords(samples))

@@ -381,3 +381,15 @@ def test_a_model_of_texts_gives_a_text_the_same_scores_at_any_length():
     assert set(frames[0]["status"]) == {"ok"} and frames[0]["value"].notna().mean() > 0.8
     for frame in frames[1:]:
         np.testing.assert_allclose(frame["value"], frames[0]["value"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", NETS)
+def test_explainers_of_layers_explain_texts_again_for_a_metric(kind):
+    """A metric has the words of a text alone; an explainer that reads layers is prepared for all its positions."""
+    of_layers = [name for name, entry in EXPLAINERS.items() if entry.access == "activations"]
+    explainers = {name: {"name": name, **options_of(EXPLAINERS[name])} for name in of_layers}
+    frame = harness.evaluate(net_of(kind), texts(8), explainers=explainers, metrics=["sanity", "complexity"])
+    assert not len(frame[frame["status"] == "failed"]), frame[["explainer", "error"]].to_dict("records")
+    status = frame.drop_duplicates(["explainer", "metric"]).pivot(index="explainer", columns="metric", values="status")
+    assert (status["sanity"] == status["complexity"]).all()
+    assert kind != "Transformer" or {"attention", "att_cat"} <= set(status.index[status["sanity"] == "ok"])
