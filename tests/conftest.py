@@ -43,7 +43,7 @@ def pytest_configure(config):
 LONG = {
     *("test_every_explainer_on_every_net", "test_layout", "test_sweeps", "test_command_line", "test_company_of_cells"),
     *("test_quantus_bridge", "test_tasks", "test_precisions", "test_auditing", "test_view", "test_nets"),
-    *("test_report_size", "test_trained_models", "test_variants", "test_first_hour"),
+    *("test_report_size", "test_trained_models", "test_variants", "test_first_hour", "test_launchers"),
 }
 
 

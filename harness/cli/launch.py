@@ -88,7 +88,7 @@ class Launch:
             raise UserError("the jobs of this sweep have different settings of launcher, expected the same for all")
         self.launcher = launcher
         plan, labels = self._labelled(plan)
-        if plan.protocol.precision and _block(plan) in map(_block, self.plans):
+        if plan.protocol.precision and _block_key(plan) in map(_block_key, self.plans):
             raise UserError(
                 f"protocol.precision is set, and several jobs measure {plan.title}, expected one job for each block, "
                 "since those that run side by side could take different numbers of samples: name all explainers and "
@@ -190,7 +190,7 @@ def whole_directory(plan: "Plan") -> Path:
     return whole_of(plan).directory
 
 
-def _block(plan: "Plan") -> tuple[Any, ...]:
+def _block_key(plan: "Plan") -> tuple[Any, ...]:
     """The run of a plan, and its model, data set and protocol."""
     return whole_directory(plan), plan.model.identity, plan.dataset.identity, plan.protocol
 
