@@ -1,4 +1,4 @@
-"""The errors of the package, ``NotApplicable`` and ``UserError``, and helpers for their messages."""
+"""The errors of the package, ``NotApplicable``, ``UserError`` and ``NotMeasured``, and helpers for their messages."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches

@@ -1,6 +1,7 @@
 """The part of ``harness run`` that starts its jobs in other processes, and tells what has come of them."""
 
 import json
+import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -138,7 +139,12 @@ class Launch:
             lines.say(f"{len(jobs) - len(waiting)} of {len(jobs)} jobs have nothing to measure, and are not started")
         if waiting:
             reports = lines.reports(ready=lambda: _write_launch(jobs, lines))
-            launch_function(self.launcher)(waiting, self.launcher, reports)
+            try:
+                launch_function(self.launcher)(waiting, self.launcher, reports)
+            except UserError:
+                if not lines.started:  # there was no launch
+                    _remove_launch(jobs)
+                raise
         status = _print_outcome(jobs, lines.refused)
         return MISTAKE if status and lines.refused else status
 
@@ -197,16 +203,23 @@ def _block_key(plan: "Plan") -> tuple[Any, ...]:
 
 def _write_launch(jobs: Sequence["LaunchedJob"], lines: "_JobMessages") -> None:
     """Make the folder of the launch in each run, and save the configurations of all jobs, which name their cells."""
+    from harness.launching.jobs import folders_of_launch
     from harness.launching.outcome import wholes_of, write_configs
-    from harness.places import JOBS
     from harness.results.disk import told_in_one_line
 
-    for run in {job.run for job in jobs}:
-        folder = run / JOBS / jobs[0].log.parent.name
+    for folder in folders_of_launch(jobs):
         with told_in_one_line(folder, "nothing has been measured yet"):
             folder.mkdir(parents=True)
     write_configs(wholes_of(job.plan for job in jobs))
     lines.say(f"what the jobs print: {_short(jobs[0].log.parent)}/NUMBER.log")
+
+
+def _remove_launch(jobs: Sequence["LaunchedJob"]) -> None:
+    """Remove the folders of a launch that has started no job; configurations stay."""
+    from harness.launching.jobs import folders_of_launch
+
+    for folder in folders_of_launch(jobs):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _print_outcome(jobs: Sequence["LaunchedJob"], refused: bool) -> int:

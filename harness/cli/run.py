@@ -87,10 +87,11 @@ def execute(chosen: argparse.Namespace) -> int:
     try:
         words = " ".join(chosen.overrides)
         decided = set(chosen.hydra) <= {"-m", "--multirun"} and "runtime.supervise" not in words
-        if SUPERVISES and decided and (launched is not None or "launcher" not in words):
+        here = launched is not None or not launches(arguments)
+        if SUPERVISES and decided and here:
             supervisor.start()  # it gets ready while the configuration is composed
-        notes_sweep = not launches(arguments)  # then nothing is written before the jobs are known
-        status = for_each_job(arguments, measure, with_launcher=True, notes_sweep=notes_sweep, swept=swept)
+        # A launcher writes nothing into a run before all jobs are known.
+        status = for_each_job(arguments, measure, with_launcher=True, notes_sweep=here, swept=swept)
         if status and launch.plans:
             print("no job was started, because at least one is not valid (see above)", file=sys.stderr)
             return status

@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.interrupts import name_of_signal
+from harness.places import JOBS
 
 if TYPE_CHECKING:  # what a node of a cluster imports to run a command has to be little: torch.py may lie in its folder
     from harness.jobs.plan import Plan
@@ -86,6 +87,11 @@ class LaunchedJob:
         except OSError:
             return ""
         return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+def folders_of_launch(jobs: Sequence[LaunchedJob]) -> list[Path]:
+    """The folder of a launch in each run of its jobs; the one that the logs are in is that of its first job."""
+    return [run / JOBS / jobs[0].log.parent.name for run in {job.run for job in jobs}]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError, one_line
-from harness.launching.jobs import JobCommand, LaunchedJob, Reports, end_in_words
+from harness.launching.jobs import JobCommand, LaunchedJob, Reports, end_in_words, folders_of_launch
 from harness.launching.settings import Slurm
 from harness.places import JOBS
 
@@ -81,11 +81,9 @@ def launch(jobs: Sequence[LaunchedJob], settings: Slurm, reports: Reports) -> No
         with executor.batch():
             submitted = [executor.submit(RequeuableCommand(job.command(settings.cpus))) for job in jobs]
     except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError, OSError) as error:
-        for launch in _folders_of_launch(jobs):  # there was none
-            shutil.rmtree(launch, ignore_errors=True)
         raise UserError(f"Slurm refused the jobs: {one_line(error)}") from error
     array = submitted[0].job_id.partition("_")[0]
-    for launch in _folders_of_launch(jobs):
+    for launch in folders_of_launch(jobs):
         (launch / ARRAY_FILE).write_text(array)
     how_to_end = f"scancel {array} ends them"
     reports.say(f"Slurm has {len(jobs)} jobs, number {array}: {how_to_end}, ending this command does not")
@@ -93,11 +91,6 @@ def launch(jobs: Sequence[LaunchedJob], settings: Slurm, reports: Reports) -> No
         _follow({each.job_id: job for each, job in zip(submitted, jobs, strict=True)}, array, reports)
     except KeyboardInterrupt as error:
         raise KeyboardInterrupt(f"the jobs go on in Slurm: harness watch shows them, {how_to_end}") from error
-
-
-def _folders_of_launch(jobs: Sequence[LaunchedJob]) -> list[Path]:
-    """The folder of this launch in each of its runs."""
-    return [run / JOBS / jobs[0].log.parent.name for run in {job.run for job in jobs}]
 
 
 def _refuse_second_start(runs: Iterable[Path]) -> None:

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+from harness.launching.slurm import SECONDS_BETWEEN_QUESTIONS
 from harness.results.frames import read
 
 TOYS = Path(__file__).parents[1] / "runs"
@@ -109,6 +110,7 @@ def test_a_node_that_fails_costs_what_ran_on_it(slurm, tmp_path):
     words = ["-m", *slow, "model.seed=0,1,2", "run=night", *SLURM, "launcher.at_once=1"]
     first = started(tmp_path, *words)
     waited_for((tmp_path / "mark.made").exists, first)
+    time.sleep(2 * SECONDS_BETWEEN_QUESTIONS)  # the command has seen the job begin
     slurm.fail()
     status, last, told = ended(first)
     assert (status, last) == (0, "3 jobs: 9 ok") and told.count("begins on") == 4, told

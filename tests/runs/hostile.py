@@ -269,6 +269,11 @@ def interrupt(batch):
     raise KeyboardInterrupt
 
 
+def lost_net():
+    """Raises what a download that fails raises."""
+    raise OSError("no such host")
+
+
 def dying_net():
     """A model that takes the process with it."""
     os._exit(4)

@@ -6,7 +6,7 @@ import os
 import pytest
 
 import harness
-from harness.errors import UserError
+from harness.errors import NotMeasured, UserError
 from harness.jobs.plan import Plan
 from harness.results.frames import read
 from harness.results.store import Store
@@ -108,7 +108,7 @@ def test_a_model_that_cannot_be_loaded_leaves_rows_that_are_tried_again(config, 
 
     with monkeypatch.context() as patched:
         patched.setattr("harness.jobs.runner.load_stage", broken)
-        with pytest.raises(UserError, match="could not be loaded: OSError: no such host"):
+        with pytest.raises(NotMeasured, match="could not be loaded: OSError: no such host"):
             harness.run(config)
     plan = Plan.of(config)
     rows = Store(plan.directory).latest()

@@ -296,6 +296,10 @@ def test_a_run_that_slurm_still_has_is_not_started_again(tmp_path, jobs_of, prog
     assert [path.name for path in launches()][0] == launches()[-1].name and len(launches()) == 3
     assert {path.read_text() for path in tmp_path.glob("*/jobs/*/array")} == {"7", "9"}
     assert all((path / "array").exists() for path in launches())
+    known = launches()
+    assert main([*command[:-3], "launcher=here", "runtime.sheet=0", "--quiet", "run=a"]) == 0
+    programs(sbatch="true")  # which refuses what run b lacks; the logs would be in run a, whose job is done
+    assert main(command) == 2 and launches() == known
 
 
 def test_what_goes_on_when_the_command_is_ended_is_said(tmp_path, monkeypatch, capsys):

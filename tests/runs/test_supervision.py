@@ -183,6 +183,13 @@ def test_a_model_whose_loading_ends_the_process_is_told_in_one_line(tmp_path):
     assert set(cells_of(tmp_path)["stage"]) == {"load"} and len(cells_of(tmp_path)) == 2
 
 
+@pytest.mark.parametrize(("chosen", "status"), [({"model": "hostile:lost_net"}, 1), ({"dataset": "toys:empty"}, 2)])
+def test_only_a_mistake_that_stops_the_loading_ends_with_the_status_of_one(chosen, status, tmp_path):
+    with pytest.raises(UserError, match="could not be loaded: ") as refused:
+        supervised({**settings(tmp_path, GOOD, TOTAL), **chosen})
+    assert refused.value.status == status
+
+
 @pytest.mark.parametrize("wrong", [{"cell_timeout": "soon"}, {"cell_timeout": -1}, {"memory": -1}, {"memory": True}])
 def test_a_limit_that_is_none_is_refused_before_a_worker_starts(wrong, tmp_path, monkeypatch):
     monkeypatch.setattr(Supervisor, "start", lambda self: pytest.fail("a worker was started"))
