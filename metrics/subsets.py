@@ -17,6 +17,7 @@ from harness.batch import Batch, Scores
 from harness.metrics._groups import Grouping, Groups, make_groups
 from harness.metrics._sets import draw_sets, flat, outputs_without, set_sums
 from harness.metrics._similarity import pearson, with_reason
+from harness.metrics._subset_surrogate import fit_surrogate
 from harness.option_types import InnerShare, Several
 from harness.predictor import pick
 from harness.registry import metric
@@ -29,6 +30,7 @@ NO_VARIATION = "over random subsets the output or the attribution does not vary"
 
 # Former names of the options of ``SubsetDraws``.
 RENAMED = {"subsets": "draws"}
+ADDED = {"surrogate": False}  # an option that came later, and the value with which nothing changes
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,9 @@ class SubsetDraws:
     """Options of metrics that remove random subsets of units.
 
     draws      number of subsets drawn for each size, at least 2
+    surrogate  whether the correlation over all subsets of a size is estimated with a surrogate of the output that is
+               fitted to the drawn ones (``harness.metrics._subset_surrogate``): the same error from a half to a tenth
+               of the draws, where they are about as many as the groups or more
     baseline   what a removed unit becomes (draw 0 of a random one), as in ``harness.metrics._curve.Stepwise``
     score      of the explained class: ``logit``, ``probability`` or ``log_odds``
     """
@@ -43,6 +48,7 @@ class SubsetDraws:
     draws: Several = 100
     baseline: BaselineName | Tensor = "typical"
     score: Score = "logit"
+    surrogate: bool = False
 
 
 @metric(
@@ -52,6 +58,7 @@ class SubsetDraws:
     chance=0,
     expects="contribution",
     renamed=RENAMED | {"share": "largest_share"},
+    added=ADDED,
     curve_across=lambda options: f"step of n, from 1 to {100 * options['largest_share']:g} % of the units",
     curve_height="correlation over subsets of n",
 )
@@ -93,6 +100,7 @@ def sensitivity_n(
     chance=0,
     expects="contribution",
     renamed=RENAMED | {"share": "largest_share"},
+    added=ADDED,
     curve_across=lambda options: f"step of n, from 1 to {100 * options['largest_share']:g} % of the segments",
     curve_height="correlation over subsets of n",
 )
@@ -131,7 +139,9 @@ def seg_sensitivity_n(
     return _mean_over_sizes(_correlations(batch.samples, groups, grouping, values, counts, subsets), counts)
 
 
-@metric(better="higher", unit="correlation", span=(-1, 1), chance=0, expects="contribution", renamed=RENAMED)
+@metric(
+    better="higher", unit="correlation", span=(-1, 1), chance=0, expects="contribution", renamed=RENAMED, added=ADDED
+)
 def faithfulness_correlation(
     batch: Batch,
     *,
@@ -192,9 +202,12 @@ def _correlations(
     packed = samples.shared(key, lambda: _draw_subsets(samples, groups, counts, subsets.draws))
     without = lambda: outputs_without(samples, groups, packed, subsets.baseline)
     outputs = pick(samples.outputs((*key, subsets.baseline), without), subsets.score).view(shape)
-    sums = set_sums(values, packed).view(shape)
-    # f(x) - f(x without S) and -f(x without S) have the same correlation with everything.
-    return pearson(sums, -outputs).masked_fill(flat(outputs), float("nan"))
+    drops = -outputs  # f(x) - f(x without S) and -f(x without S) have the same correlation with everything
+    key = ("subset surrogate", *key, subsets.baseline, subsets.score)
+    fit = lambda: fit_surrogate(samples, groups, counts, packed, drops)
+    surrogate = samples.shared(key, fit) if subsets.surrogate else None
+    found = surrogate.correlations(values) if surrogate else pearson(set_sums(values, packed).view(shape), drops)
+    return found.masked_fill(flat(outputs), float("nan"))
 
 
 def _draw_subsets(samples: Samples, groups: Groups, counts: Tensor, draws: int) -> Tensor:

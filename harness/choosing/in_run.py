@@ -103,7 +103,7 @@ def _loaded(plan: Plan, store: Store, device: torch.device, watched: Watched | N
         watched.begins(store.directory, "load", plan.title, [], f"output/{file_name(plan.name)}-load.txt")
     try:
         stage = load_stage(plan, device)
-        stage.make_ready()
+        stage.make_ready(compiled=plan.runtime.compile)
     except BaseException as error:
         if asked_by_user(error):
             raise

@@ -19,10 +19,10 @@ An OVERRIDE changes one thing of the configuration:
   experiment=NAME        all of this at once, from a file; harness list experiments
   protocol.SETTING=VALUE what else decides the scores: samples, seed, target, dtype, reduction, explain_batch,
                          precision
-  runtime.SETTING=VALUE  how it is run (device, chunk and threads can change the last digits of scores, the others
-                         change none): device, chunk, threads, lease, warm_up, retry, control (random is in every run,
-                         unless false), sheet, max_failed, runs, outputs, supervise, cell_timeout, memory, quiet,
-                         shards, shard
+  runtime.SETTING=VALUE  how it is run (device, chunk, threads and compile can change the last digits of scores, the
+                         others change none): device, chunk, threads, compile, lease, warm_up, retry, control (random
+                         is in every run, unless false), sheet, max_failed, runs, outputs, supervise, cell_timeout,
+                         memory, quiet, shards, shard
   launcher=NAME          where harness run measures: here, processes, slurm or ray; launcher.SETTING=VALUE
   run=NAME               the folder of the results, below runtime.runs (default: main)
 

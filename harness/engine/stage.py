@@ -125,11 +125,14 @@ class Stage:
         predictions = lambda: self.predictions
         self.targets = chosen_targets(self.target, self.count, self.output_count, self.data, self.task, predictions)
 
-    def make_ready(self, *, tuned: bool = True) -> None:
-        """Compute the outputs by the model itself; if ``tuned``, a faster form with equal outputs scores from then."""
+    def make_ready(self, *, tuned: bool = True, compiled: bool = False) -> None:
+        """Compute the outputs by the model itself; if ``tuned``, a faster form with equal outputs scores from then.
+
+        With ``compiled`` torch compiles that form.
+        """
         self.compute_outputs()
         if tuned:
-            tune(self.predictor, *(self.probe or (self.first(), self.first_carried())))
+            tune(self.predictor, *(self.probe or (self.first(), self.first_carried())), compiled=compiled)
 
     def compute_outputs(self) -> Tensor:
         """Compute ``outputs`` now rather than when they are first asked for, and return them."""

@@ -4,12 +4,17 @@ The choice is a rule over the model, its inputs and the device. It looks at no c
 of a model round in different ways: if a timing chose among them, the same command would give other numbers from run to
 run. The number of rows per pass is no matter of timing either: ``harness.predictor.default_chunk`` computes it from the
 size of an input.
+
+Forms are compared with the model in full precision, also where the predictor then computes in mixed precision: what
+mixed precision changes is the protocol's choice, and the record says how much it is.
 """
 
 import copy
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +43,24 @@ class Variant:
     difference: float = 0.0
 
 
+class Compiled(nn.Module):
+    """A model that torch compiles when it is first called, once for all numbers of rows.
+
+    torch would compile again for a single row, which is therefore passed twice.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = torch.compile(module, dynamic=True)
+
+    def forward(self, inputs: Tensor, *carried: Carried) -> Any:
+        """The outputs of the model for inputs (N, ...), with the carried inputs of the same rows."""
+        if len(inputs) != 1:
+            return self.module(inputs, *carried)
+        twice = [{name: torch.cat([values, values]) for name, values in each.items()} for each in carried]
+        return self.module(torch.cat([inputs, inputs]), *twice)[:1]
+
+
 @dataclass(frozen=True)
 class Work:
     """Inputs (N, ...) like those that will be passed, and what goes along with each."""
@@ -54,17 +77,41 @@ class Work:
         return runner.logits(self.inputs, self.carried)
 
 
-def tune(predictor: Predictor, inputs: Tensor, carried: Carried | None = None) -> None:
+def tune(predictor: Predictor, inputs: Tensor, carried: Carried | None = None, *, compiled: bool = False) -> None:
     """Let the predictor use the fastest form of its model for inputs like these; ``predictor.variant`` records it.
 
     The same model, first inputs and device give the same form. A form that cannot be built, fails or differs from the
-    model by more than TOLERANCE is left out; ``skipped`` in the record says why.
+    model by more than TOLERANCE is left out; ``skipped`` in the record says why. With ``compiled`` the form is compiled
+    by torch, which takes seconds to minutes; the record says how long, and the compiled form's time for the first
+    inputs as a share of the form's own. In mixed precision it says how far outputs are from those in full precision.
     """
     skipped: dict[str, str] = {}
-    best = next(_variants(predictor, Work(inputs, carried or {}), skipped))
+    work = Work(inputs, carried or {})
+    probes = [work.first(probe) for probe in _probes(inputs[:PROBED])]
+    full = replace(predictor, autocast=None)
+    expected = cache(lambda: _probe_outputs(full.live(), probes))
+    if predictor.autocast and not _runs(full, probes[0], skipped):
+        predictor.variant = {"variant": "eager", "difference": 0.0, "skipped": skipped}
+        return
+    best = next(_variants(full, work, probes, expected, skipped))
     use(predictor, best)
-    predictor.variant = {"variant": best.name, "difference": best.difference, "skipped": skipped}
+    record = {"variant": best.name, "difference": best.difference, "skipped": skipped}
+    if predictor.autocast:
+        record["mixed_precision_difference"] = _share_of_range(_probe_outputs(predictor, probes), expected())
+    if compiled:
+        record |= _compile(predictor, best, probes, expected(), skipped)
+    predictor.variant = record
     predictor.forwards = 0
+
+
+def _runs(predictor: Predictor, work: Work, skipped: dict[str, str]) -> bool:
+    """Whether the model can be called in full precision, with which forms are compared; ``skipped`` gets the reason."""
+    try:
+        work.outputs(predictor)
+    except Exception as error:  # weights of half precision take no other inputs
+        skipped["every form"] = f"the model does not run in full precision: {one_line(error)}"
+        return False
+    return True
 
 
 def use(predictor: Predictor, variant: Variant) -> None:
@@ -73,7 +120,9 @@ def use(predictor: Predictor, variant: Variant) -> None:
     predictor.channels_last = variant.channels_last
 
 
-def _variants(predictor: Predictor, work: Work, skipped: dict[str, str]) -> Iterator[Variant]:
+def _variants(
+    predictor: Predictor, work: Work, probes: list[Work], expected: Callable[[], Tensor], skipped: dict[str, str]
+) -> Iterator[Variant]:
     """Each form that can be built and equals the model, the fastest first and the model itself last.
 
     ``skipped`` gets the reasons of the others. A form is built and compared when it is asked for. Measured on one core
@@ -81,8 +130,6 @@ def _variants(predictor: Predictor, work: Work, skipped: dict[str, str]) -> Iter
     of the model's time, and a fold alone takes 0.86 to 0.98.
     """
     model = predictor.module
-    probes = [work.first(probe) for probe in _probes(work.inputs[:PROBED])]
-    expected = cache(lambda: _probe_outputs(predictor.live(), probes))
     for name, build in _forms(model, work):
         try:  # forms are optional: without them the model is used as it is
             module = build()
@@ -92,12 +139,49 @@ def _variants(predictor: Predictor, work: Work, skipped: dict[str, str]) -> Iter
         if module is None:
             continue
         variant = Variant(name, module, "channels_last" in name)
-        reason = _why_unequal(predictor, variant, probes, expected())
+        reason = _why_unequal(predictor, variant, probes, expected(), TOLERANCE)
         if reason:
             skipped[name] = reason
         else:
             yield variant
     yield Variant("eager", model)
+
+
+def _compile(
+    predictor: Predictor, form: Variant, probes: list[Work], expected: Tensor, skipped: dict[str, str]
+) -> dict[str, Any]:
+    """Let the predictor use the form compiled, if it equals the model as nearly; what the record says of it.
+
+    In mixed precision it may differ by twice as much as the form does that is not compiled: it rounds in other places.
+    """
+    name = f"{form.name} compiled"
+    own = _share_of_range(_probe_outputs(predictor, probes), expected) if predictor.autocast else 0.0
+    slow = _seconds(predictor, probes[0])
+    started = time.perf_counter()
+    try:  # a copy, as explainers put hooks on the model itself
+        variant = Variant(name, Compiled(copy.deepcopy(form.module)), form.channels_last)
+        reason = _why_unequal(predictor, variant, probes, expected, max(TOLERANCE, 2 * own))
+    except Exception as error:
+        reason = one_line(error)
+    if reason:
+        skipped[name] = reason
+        return {}
+    took = time.perf_counter() - started
+    use(predictor, variant)
+    share = _seconds(predictor, probes[0]) / slow
+    found = {"variant": name, "compile_seconds": round(took, 1), "compiled_time": round(share, 3)}
+    key = "mixed_precision_difference" if predictor.autocast else "difference"
+    return found | {key: variant.difference}
+
+
+def _seconds(predictor: Predictor, work: Work) -> float:
+    """The least of three times that the outputs for this work take."""
+    times = []
+    for _ in range(3):
+        started = time.perf_counter()
+        work.outputs(predictor).sum().item()  # waits for the device
+        times.append(time.perf_counter() - started)
+    return max(min(times), 1e-9)
 
 
 def _forms(model: nn.Module, work: Work) -> list[tuple[str, Callable[[], nn.Module | None]]]:
@@ -136,16 +220,21 @@ def _probe_outputs(runner: Predictor, probes: list[Work]) -> Tensor:
     return torch.cat([probe.outputs(runner) for probe in probes])
 
 
-def _why_unequal(predictor: Predictor, variant: Variant, probes: list[Work], expected: Tensor) -> str:
+def _why_unequal(predictor: Predictor, variant: Variant, probes: list[Work], expected: Tensor, tolerance: float) -> str:
     """Why the variant's outputs do not equal the original's on these inputs, or ""; records their difference."""
-    spread = float(expected.max() - expected.min()) or 1.0
     runner = predictor.live()
     use(runner, variant)
     try:
         outputs = _probe_outputs(runner, probes)
     except Exception as error:  # for example a view that another layout does not allow
         return one_line(error)
-    variant.difference = float((outputs - expected).abs().max()) / spread
-    if variant.difference <= TOLERANCE:
+    variant.difference = _share_of_range(outputs, expected)
+    if variant.difference <= tolerance:
         return ""
-    return f"outputs differ by {variant.difference:.1e} of their range, allowed are {TOLERANCE:.0e}"
+    return f"outputs differ by {variant.difference:.1e} of their range, allowed are {tolerance:.0e}"
+
+
+def _share_of_range(outputs: Tensor, expected: Tensor) -> float:
+    """The largest difference of outputs from the expected ones, as a share of the range of these."""
+    spread = float(expected.max() - expected.min()) or 1.0
+    return float((outputs - expected).abs().max()) / spread

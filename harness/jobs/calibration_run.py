@@ -50,8 +50,9 @@ class SmallRun:
         rows_before = self._bytes()["cells"]
         with MemoryWatch(stage.device) as memory:
             started = time.perf_counter()
-            few = _some_samples(stage, size)
-            outputs = time.perf_counter() - started
+            few = _some_samples(stage, size, self.plan.runtime.compile)
+            compiling = few.predictor.variant.get("compile_seconds", 0.0)
+            outputs = time.perf_counter() - started - compiling
             of_pass = [pass_seconds(stage)]
             recorder = self.recorder(len(jobs), f"cells on {size} samples")
             recorder.on(few)
@@ -63,7 +64,7 @@ class SmallRun:
             _draw_pictures(sheet)
             pictures = time.perf_counter() - started
         self.uncounted |= pieces.uncounted
-        own = {"load": (self.loading, 0, 0), "outputs": (outputs, size, 0), "pictures": (pictures, 0, 0)}
+        own = {"load": (self.loading + compiling, 0, 0), "outputs": (outputs, size, 0), "pictures": (pictures, 0, 0)}
         taken = pieces.taken | {Piece(kind): np.array(each, dtype=np.float64) for kind, each in own.items()}
         sizes = self._bytes()
         others = sum(sizes.values()) - sizes["scores"] - rows_before
@@ -105,11 +106,11 @@ class _Steps:
         self.tell(f"{'':>9}{self.done} of {self.cells} {self.words}")
 
 
-def _some_samples(stage: Stage, size: int) -> Stage:
+def _some_samples(stage: Stage, size: int, compiled: bool) -> Stage:
     """Samples that are spread over all: what lies side by side may be alike, as texts of one length."""
     step = stage.count // size
     few = part_of_stage(stage, range(0, step * size, step))
-    few.make_ready()
+    few.make_ready(compiled=compiled)
     synchronize(stage.device)
     return few
 

@@ -48,9 +48,8 @@ class Progress:
             f"{stage.count} samples{skipped}, {explainers} explainers x {metrics} metrics = {explainers * metrics} "
             f"cells, of which {pending} will be measured"
         )
-        variant = stage.predictor.variant["variant"]
-        scored = "" if variant == "eager" else f" on a copy of the model with the same outputs ({variant})"
-        self.say(f"scoring{scored}, {stage.predictor.chunk} inputs per forward pass")
+        for line in _scoring_in_words(stage):
+            self.say(line)
 
     def begin(self, jobs: Sequence[Job]) -> None:
         """These cells will be measured."""
@@ -108,6 +107,30 @@ class Progress:
 
 def _forward_passes(number: float) -> str:
     return f"{number:.0f} forward {'pass' if f'{number:.0f}' == '1' else 'passes'}"
+
+
+def _scoring_in_words(stage: Stage) -> list[str]:
+    """How the model is called for scoring, and what was asked for and cannot be had."""
+    record = stage.predictor.variant
+    form, rounded = record["variant"], record.get("mixed_precision_difference")
+    scored = "" if form == "eager" else f" on a copy of the model with the same outputs ({form})"
+    lines = [f"scoring{scored}, {stage.predictor.chunk} inputs per forward pass"]
+    if "compile_seconds" in record:
+        share = record["compiled_time"]
+        slower = " and is slower: leave runtime.compile out" if share > 1 else ""
+        lines.append(
+            f"compiled in {record['compile_seconds']:.0f} s; a forward pass takes {share:.2f} of the time of the form "
+            f"that is not compiled{slower}"
+        )
+    for name, reason in record.get("skipped", {}).items():
+        if name.endswith("compiled"):
+            lines.append(f"not compiled: {reason.split(' Set TORCHDYNAMO')[0]}")
+    if rounded is not None:
+        lines.append(
+            f"{stage.protocol.dtype}: the model's outputs differ from those in float32 by up to {rounded:.1g} of their "
+            "range"
+        )
+    return lines
 
 
 def _explained_in_words(stage: Stage) -> str:

@@ -113,7 +113,7 @@ def _run_pending(
         recorder.begins("load", _pending(plan, rows, watched))
         stage = load_stage(plan, alone.device)
         jobs = _suspects_last(_pending(plan, rows, watched, stage.weights), store, progress)
-        stage.make_ready()
+        stage.make_ready(compiled=plan.runtime.compile)
         if plan.runtime.outputs:
             model = digest(code_of(*plan.model.functions), canonical(plan.model.identity), stage.weights)
             stage.output_cache = OutputCache.of(plan.runtime.outputs, model)

@@ -17,6 +17,7 @@ class Runtime:
     device       ``auto``, ``cpu``, ``cuda`` or ``cuda:N``
     chunk        model evaluations per forward pass; None for a number that follows from an input's size
     threads      number of CPU threads; None for torch's default
+    compile      whether torch compiles the scoring copy, which takes seconds to minutes before the first score
     lease        ``wait`` for a device that another run uses, or ``share`` it without valid timings; ``auto`` shares a
                  CPU and waits for any other device
     warm_up      whether each explainer is called once before it is timed
@@ -38,6 +39,7 @@ class Runtime:
     device: str = "auto"
     chunk: Count | None = None
     threads: Annotated[int, Range(1, 1024)] | None = None
+    compile: bool = False
     lease: Literal["auto", "wait", "share"] = "auto"
     warm_up: bool = True
     retry: bool = False

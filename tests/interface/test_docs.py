@@ -260,7 +260,7 @@ def found(name):
 
 
 @cache
-def tests_of_the_repository():
+def names_of_all_tests():
     texts = (path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
     return {name for text in texts for name in re.findall(r"^def (test_\w+)", text, re.MULTILINE)}
 
@@ -268,7 +268,7 @@ def tests_of_the_repository():
 @pytest.mark.parametrize("page", ALL_PAGES, ids=lambda page: page.name)
 def test_every_test_that_a_page_names_exists(page):
     named = {name for span in code_spans(page) for name in re.findall(r"(?<![\w/])test_\w+(?!\w|\.py)", span)}
-    assert named <= tests_of_the_repository(), named - tests_of_the_repository()
+    assert named <= names_of_all_tests(), named - tests_of_the_repository()
 
 
 @pytest.mark.parametrize("page", ALL_PAGES, ids=lambda page: page.name)

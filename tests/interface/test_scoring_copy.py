@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import shutil
 import warnings
 
 import pytest
@@ -45,8 +46,10 @@ def norms_in(model):
 
 
 def variants_of(model, inputs):
-    skipped = {}
-    return {v.name: v for v in tuning._variants(Predictor(model.eval()), tuning.Work(inputs, {}), skipped)}, skipped
+    skipped, predictor, work = {}, Predictor(model.eval()), tuning.Work(inputs, {})
+    probes = [work.first(probe) for probe in tuning._probes(inputs)]
+    expected = lambda: tuning._probe_outputs(predictor, probes)
+    return {v.name: v for v in tuning._variants(predictor, work, probes, expected, skipped)}, skipped
 
 
 class Net(nn.Module):
@@ -253,6 +256,77 @@ def test_more_samples_do_not_change_the_choice():
     tune(few, inputs[: tuning.PROBED])
     tune(many, inputs)
     assert few.variant == many.variant
+
+
+def test_in_mixed_precision_the_form_is_that_of_full_precision_and_the_record_says_what_rounding_changes():
+    model, inputs = Net().eval(), images()
+    full, mixed = Predictor(model), Predictor(model, autocast=torch.bfloat16)
+    tune(full, inputs)
+    tune(mixed, inputs)
+    assert mixed.variant["variant"] == full.variant["variant"] == "folded channels_last"
+    assert mixed.variant["difference"] == full.variant["difference"] <= tuning.TOLERANCE
+    rounded = mixed.variant["mixed_precision_difference"]
+    assert tuning.TOLERANCE < rounded < 0.05 and "mixed_precision_difference" not in full.variant
+    outputs, expected = mixed.logits(inputs), full.logits(inputs)
+    assert 0 < (outputs - expected).abs().max() <= 0.05 * (expected.max() - expected.min())
+
+
+class OnlyMixed(Net):
+    """Weights in half precision, which take inputs of full precision in mixed precision only."""
+
+    def __init__(self):
+        super().__init__()
+        self.bfloat16()
+
+
+def test_a_model_that_runs_in_mixed_precision_only_is_used_as_it_is_and_the_record_says_why():
+    predictor = Predictor(OnlyMixed().eval(), autocast=torch.bfloat16)
+    tune(predictor, images())
+    assert predictor.variant["variant"] == "eager" and predictor.scoring is None
+    assert "does not run in full precision" in predictor.variant["skipped"]["every form"]
+    assert predictor.logits(images()).isfinite().all()
+
+
+class WithExtra(Net):
+    """A model that takes one more number with each row."""
+
+    def forward(self, x, carried=None):
+        return super().forward(x) + (0 if carried is None else carried["extra"][:, None])
+
+
+@pytest.mark.skipif(not shutil.which("c++"), reason="needs a C++ compiler")
+@pytest.mark.parametrize("autocast", [None, torch.bfloat16], ids=str)
+def test_a_compiled_form_equals_the_model_for_every_number_of_rows_and_with_what_goes_along(autocast):
+    model, inputs, extra = WithExtra().eval(), images(), {"extra": torch.arange(6.0)}
+    compiled, plain = Predictor(model, autocast=autocast), Predictor(model, autocast=autocast)
+    tune(compiled, inputs, extra, compiled=True)
+    tune(plain, inputs, extra)
+    record = compiled.variant
+    assert record["variant"] == f"{plain.variant['variant']} compiled" and not record["skipped"]
+    assert record["compile_seconds"] > 0 and record["compiled_time"] > 0
+    for rows in (1, 2, 5, 6):
+        carried = {"extra": extra["extra"][:rows]}
+        outputs, expected = (each.logits(inputs[:rows], carried) for each in (compiled, plain))
+        allowed = 0.02 if autocast else tuning.TOLERANCE
+        assert outputs.shape == expected.shape
+        assert (outputs - expected).abs().max() <= allowed * (expected.max() - expected.min())
+    with torch.no_grad():  # a model whose weights change is not served by the copy that was compiled before
+        model.head.weight.zero_()
+        torch.testing.assert_close(
+            compiled.live().logits(inputs)[:, 0], model.head.bias[0].expand(6), atol=1e-2, rtol=1e-2
+        )
+
+
+def test_a_form_that_torch_cannot_compile_is_used_as_it_is_and_the_record_says_why(monkeypatch):
+    def fails(*given, **options):
+        raise RuntimeError("no working compiler\nwas found")
+
+    monkeypatch.setattr(torch, "compile", fails)
+    predictor = Predictor(Net().eval())
+    tune(predictor, images(), compiled=True)
+    assert predictor.variant["variant"] == "folded channels_last"
+    reason = predictor.variant["skipped"]["folded channels_last compiled"]
+    assert reason == "RuntimeError: no working compiler was found"
 
 
 def test_a_failure_of_the_model_itself_is_not_swallowed():
