@@ -227,6 +227,11 @@ class Metric(Entry):
             return self.span.get(self.unit_of(options), self.span.get("", (None, None)))
         return self.span(options) if callable(self.span) else self.span
 
+    def limits_of(self, options: Mapping[str, Any]) -> tuple[float, float] | None:
+        """The least and the largest score under these options; None if one of them has no limit or is not declared."""
+        low, high = self.span_of(options) or (None, None)
+        return None if low is None or high is None else (float(low), float(high))
+
     def chance_of(self, options: Mapping[str, Any]) -> float | None:
         """The expected score of a map of random numbers; None if it is not known."""
         return self.chance(options) if callable(self.chance) else self.chance

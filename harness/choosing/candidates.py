@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from harness.choosing.betting import difference
 from harness.choosing.measuring import Measured
 from harness.engine.audit import SAME
 from harness.engine.selection import Chosen
@@ -15,6 +14,7 @@ from harness.engine.stage import Stage
 from harness.errors import UserError
 from harness.registry import EXPLAINERS
 from harness.removal.background import DEFAULT_BASELINE, USUAL_ROWS
+from harness.results.betting import difference
 from harness.results.numbers import significant
 
 # The controls that are compared in every choice, where they apply.

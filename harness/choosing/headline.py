@@ -118,8 +118,7 @@ def headline_of(stage: Stage, given: Chosen | None = None) -> Headline:
             f"metric {metrics[0].label} does not tell which explainer is better; expected one of faithfulness, known "
             f"truth or localisation, such as metric={METRIC}"
         )
-    low, high = entry.span_of(options) or (None, None)
-    bounds = None if low is None or high is None else (float(low), float(high))
+    bounds = entry.limits_of(options)
     if bounds and entry.direction(options) == "lower":
         bounds = -bounds[1], -bounds[0]
     return Headline(metrics, bounds, entry.unit_of(options))

@@ -1,7 +1,7 @@
 """A race of candidates on growing numbers of samples: who is shown to be worse is dropped, however often one looks.
 
 The claim tested of each candidate is that it is the best, or one of several best. Its opponent at each sample is the
-candidate with the largest mean over the samples before (``harness.choosing.betting``). The probability that any best
+candidate with the largest mean over the samples before (``harness.results.betting``). The probability that any best
 candidate is dropped is at most ``alpha``, whatever the number of candidates and of looks.
 """
 
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.choosing.betting import MOST_LOG, BoundedBets, SymmetricBets, difference, rejected
 from harness.errors import UserError
+from harness.results.betting import MOST_LOG, BoundedBets, SymmetricBets, difference, rejected
 
 OUTSIDE = 1e-6  # relative to the range: scores that leave it by less are rounded
 

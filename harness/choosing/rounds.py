@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from harness.choosing.betting import difference
 from harness.choosing.candidates import Candidate, why_no_score
 from harness.choosing.headline import Headline
 from harness.choosing.measuring import Measured, Measuring, Part
 from harness.choosing.prices import Prices
 from harness.choosing.race import Drop, Race
 from harness.choosing.split import FIRST_ROUND
+from harness.results.betting import difference
 
 LEAST_WITH_DEAR = 48  # samples up to which the race goes on where a dear explainer has entered
 LEAST_TO_JUDGE = 24  # samples after which a race that will not decide anything more is ended

@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 from scipy import special, stats
 
-from harness.choosing.betting import difference
 from harness.choosing.measuring import Measuring, Part
 from harness.choosing.noise_ladder import LEVELS, half_of_each, noise_ladder
 from harness.choosing.power import Planned, Step
 from harness.engine.selection import Chosen
+from harness.results.betting import difference
 from harness.results.statistics import interval
 
 CONTRAST = ((0, 4, 2.0), (1, 3, 1.0))  # of a straight line down the ladder: steps, and the weight of their difference

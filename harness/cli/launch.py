@@ -89,11 +89,11 @@ class Launch:
             raise UserError("the jobs of this sweep have different settings of launcher, expected the same for all")
         self.launcher = launcher
         plan, labels = self._labelled(plan)
-        if plan.protocol.precision and _block_key(plan) in map(_block_key, self.plans):
+        if plan.protocol.rounds and _block_key(plan) in map(_block_key, self.plans):
             raise UserError(
-                f"protocol.precision is set, and several jobs measure {plan.title}, expected one job for each block, "
-                "since those that run side by side could take different numbers of samples: name all explainers and "
-                "metrics at once, or use launcher=here"
+                f"protocol.{plan.protocol.rounds} is set, and several jobs measure {plan.title}, expected one job for "
+                "each block, since those that run side by side could take different numbers of samples: name all "
+                "explainers and metrics at once, or use launcher=here"
             )
         shard = plan.runtime.shard
         of_shard = [] if shard is None else [f"++runtime.shard={shard}"]

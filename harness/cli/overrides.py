@@ -18,7 +18,7 @@ An OVERRIDE changes one thing of the configuration:
   metric=[C,D]           the metrics, or one of the named groups; harness list metrics
   experiment=NAME        all of this at once, from a file; harness list experiments
   protocol.SETTING=VALUE what else decides the scores: samples, seed, target, dtype, reduction, explain_batch,
-                         precision
+                         precision, apart
   runtime.SETTING=VALUE  how it is run (device, chunk, threads and compile can change the last digits of scores, the
                          others change none): device, chunk, threads, compile, lease, warm_up, retry, control (random
                          is in every run, unless false), sheet, max_failed, runs, outputs, supervise, cell_timeout,

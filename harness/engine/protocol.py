@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal
 import torch
 
 from harness.errors import UserError
-from harness.option_kinds import check_fields, settings
+from harness.option_kinds import check_fields, settings, value_shown
 from harness.option_types import Count, NotNegative, Range
 from harness.process_guard import gpu_backends
 
-ADDED = {"precision": 0.0}  # settings that came later, and the value with which nothing changes
+ADDED = {"precision": 0.0, "apart": None}  # settings that came later, and the value with which nothing changes
 DTYPES = {"float32": None, "tf32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -30,6 +30,8 @@ class Protocol:
     precision       above 0, ``harness run`` measures samples in growing rounds until the 95 % interval of every mean of
                     the first metric is at most this far from its mean (``harness.jobs.sample_rounds``); 0 measures all
                     samples
+    apart           the labels of two explainers: rounds also end when the first metric shows which of them is better
+                    (``harness.results.apart``); None asks for no such end
     """
 
     samples: Annotated[int, Range(1, 10**9)] | None = None
@@ -39,9 +41,15 @@ class Protocol:
     reduction: Literal["sum", "abs_sum", "max_abs", "l2", "none"] = "sum"
     explain_batch: Count = 10
     precision: NotNegative = 0.0
+    apart: tuple[str, str] | None = None
 
     def __post_init__(self) -> None:
         check_fields("protocol", self)
+        if self.apart is None:
+            return
+        if len(self.apart) != 2 or len(set(self.apart)) != 2:
+            raise UserError(f"protocol.apart is {value_shown(list(self.apart))}, expected the labels of two explainers")
+        object.__setattr__(self, "apart", tuple(self.apart))  # a list of a configuration cannot be hashed
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "Protocol":
@@ -52,7 +60,16 @@ class Protocol:
         """This protocol, for callers that measure no rounds of samples; UserError if it asks for a precision."""
         if self.precision:
             raise UserError(f"precision is {self.precision:g}, expected 0: only harness run measures samples in rounds")
+        if self.apart:
+            raise UserError(
+                f"apart is {', '.join(self.apart)}, expected none: only harness run measures samples in rounds"
+            )
         return self
+
+    @property
+    def rounds(self) -> str:
+        """The setting for which samples are measured in rounds; "" if they are not."""
+        return "precision" if self.precision else "apart" if self.apart else ""
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -19,7 +19,7 @@ def run_block(
     the last shard that this call has measured.
     """
     progress = progress or Progress(plan.runtime.quiet)
-    if plan.protocol.precision:
+    if plan.protocol.rounds:
         return run_rounds(plan, progress, in_sweep, watched)
     if plan.runtime.shards == 1:
         return run_plan(plan, progress, in_sweep=in_sweep, watched=watched)

@@ -169,7 +169,7 @@ class Calibration:
             samples,
             uncounted=sorted(self.run.uncounted),
             alone=bool(self.alone),
-            at_most=plan.protocol.precision > 0,
+            at_most=bool(plan.protocol.rounds),
             shards=plan.runtime.shards if plan.runtime.shard is None else 1,
         )
 

@@ -22,7 +22,7 @@ class JobEstimate:
     unmeasured    (status, number of cells, reason of the first) of cells that have no score in the calibration
     uncounted     explainers whose passes cannot be counted, so that there are more
     alone         whether no other run used the device meanwhile
-    at_most       whether rounds may end earlier (``protocol.precision``)
+    at_most       whether rounds may end earlier (``protocol.precision`` or ``apart``)
     shards        number of shards (``runtime.shards``)
     """
 

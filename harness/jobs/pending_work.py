@@ -36,7 +36,7 @@ def _settled(whole: Plan, rows: dict, open_cells: Collection[str]) -> int:
 
 def _parts_of_plan(plan: Plan, stage: Stage, most: int) -> Iterator[tuple[Plan, int]]:
     """The plan of each part that the command would measure, with its number of samples."""
-    if plan.protocol.precision:
+    if plan.protocol.rounds:
         yield from _rounds(plan, stage, most or stage.count)
     elif plan.runtime.shards == 1:
         yield plan, stage.count

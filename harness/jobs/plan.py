@@ -1,6 +1,6 @@
 """The plan of a block: model, data, explainers, metrics and protocol from a configuration, and the block's cells."""
 
-from collections.abc import Mapping, Sized
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -57,18 +57,21 @@ class Plan:
                 raise UserError(f"the configuration names no {name}, expected {name}=NAME (harness list {name}s)")
         settings = {name: config[name] for name in ("protocol", "runtime") if config.get(name) is not None}
         protocol, runtime = Protocol.of(settings.get("protocol", {})), Runtime.of(settings.get("runtime", {}))
-        if protocol.precision and runtime.shards > 1:
+        if protocol.rounds and runtime.shards > 1:
             raise UserError(
-                "protocol.precision and runtime.shards are both set, expected one: samples are measured in rounds "
-                "or in shards"
+                f"protocol.{protocol.rounds} and runtime.shards are both set, expected one: samples are measured in "
+                "rounds or in shards"
             )
         if protocol.samples:  # the data set may have fewer, which is known when it is loaded
             check_shards(runtime.shards, protocol.samples, protocol.explain_batch)
+        explainers = choose_several(EXPLAINERS, config["explainer"])
+        metrics = choose_several(METRICS, config["metric"])
+        _check_apart(protocol, explainers, metrics[0], [CONTROL] if runtime.control else [])
         return cls(
             choose_one(MODELS, config["model"]),
             choose_one(DATASETS, config["dataset"]),
-            choose_several(EXPLAINERS, config["explainer"]),
-            choose_several(METRICS, config["metric"]),
+            explainers,
+            metrics,
             protocol,
             runtime,
             check_run_name("run", str(config.get("run", "main"))),
@@ -177,3 +180,20 @@ class Plan:
     def pending(self, rows: Mapping[str, Mapping[str, Any]], weights: str | None = None) -> list[Job]:
         """The cells to measure, from each cell's last row."""
         return [job for job in self.jobs if self.state(job, rows.get(job.cell), weights) in PENDING]
+
+
+def _check_apart(protocol: Protocol, explainers: Sequence[Chosen], metric: Chosen, also: Sequence[str]) -> None:
+    """UserError if the protocol tells explainers apart that are not measured, or by a metric that prefers none.
+
+    ``also`` are labels of explainers that are added later.
+    """
+    if protocol.apart is None:
+        return
+    labels = [*(each.label for each in explainers), *also]
+    for name in protocol.apart:
+        if name not in labels:
+            raise unknown("explainer of protocol.apart", name, labels)
+    if metric.entry.direction(metric.options) is None:
+        raise UserError(
+            f"protocol.apart needs a first metric that tells which explainer is better, which {metric.label} does not"
+        )

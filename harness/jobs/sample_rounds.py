@@ -1,9 +1,10 @@
 """Measures a block in rounds of samples, each as large as all before it, until the means are known precisely enough.
 
 The folder of a round is a run of its own, as that of a shard (``harness.jobs.shards``). After each round the intervals
-of the first metric are looked at (``harness.results.precision``). If all are narrow enough, or no samples are left, the
-rounds are joined and written into the run. Cells that are added to a run later, or tried again, get as many samples as
-its cells have.
+of the first metric are looked at (``harness.results.precision``), and the differences of two explainers if
+``protocol.apart`` names them (``harness.results.apart``). If all intervals are narrow enough, the two are told apart,
+or no samples are left, the rounds are joined and written into the run. Cells that are added to a run later, or tried
+again, get as many samples as its cells have.
 """
 
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from harness.jobs.parts import measured_in_whole
 from harness.jobs.plan import Plan
 from harness.jobs.progress import Progress
 from harness.jobs.runner import finished_rows, run_plan, status_counts
+from harness.results.apart import told_apart
 from harness.results.merging import agree, merge_parts, outdated_cells
 from harness.results.part_folders import round_folders
 from harness.results.precision import widest_interval
@@ -63,17 +65,43 @@ def _goes_on(rounds: list[Plan], settled: int, progress: Progress) -> bool:
     left = count == planned and count < (plan.protocol.samples or float("inf"))
     if settled:
         return left and count < settled
-    metric, wanted = plan.metrics[0].label, plan.protocol.precision
+    metric = plan.metrics[0].label
     if not scores:
         progress.say(f"{metric} has no scores to judge by: no further round")
         return False
+    ends = []
+    if plan.protocol.precision:
+        ends.append(_precise_enough(metric, scores, unit, plan.protocol.precision))
+    if plan.protocol.apart:
+        ends.append(_told_apart(plan, scores, unit))
+    goes_on = left and not any(end for end, _ in ends)
+    then = "enough" if any(end for end, _ in ends) else "a further round" if left else "no samples are left"
+    progress.say(f"{count} samples: {'; '.join(words for _, words in ends)}: {then}")
+    return goes_on
+
+
+def _precise_enough(metric: str, scores: Mapping[str, np.ndarray], unit: str, wanted: float) -> tuple[bool, str]:
+    """Whether the intervals of all means are narrow enough, and in words."""
     name, half = widest_interval(scores, unit)
-    told = f"{count} samples: the mean {metric} of {name} is known to within {half:.2g}, wanted {wanted:g}"
-    if half <= wanted:
-        progress.say(f"{told}: precise enough")
-        return False
-    progress.say(f"{told}: {'a further round' if left else 'no samples are left'}")
-    return left
+    return half <= wanted, f"the mean {metric} of {name} is known to within {half:.2g}, wanted {wanted:g}"
+
+
+def _told_apart(plan: Plan, scores: Mapping[str, np.ndarray], unit: str) -> tuple[bool, str]:
+    """Whether the first metric shows which of the protocol's two explainers is better, and in words."""
+    first, second = plan.protocol.apart
+    metric = plan.metrics[0]
+    entry, options = metric.entry, metric.options
+    missing = [name for name in (first, second) if name not in scores]
+    if missing:
+        return False, f"{metric.label} has no scores of {missing[0]}"
+    # A model of numbers may have another unit than the options say, in which scores have no limits.
+    limits = entry.limits_of(options) if entry.unit_of(options) == unit else None
+    larger = told_apart(scores[first], scores[second], limits)
+    if not larger:
+        return False, f"{first} and {second} are not told apart"
+    higher = entry.direction(options) == "higher"
+    better, worse = (first, second) if (larger > 0) == higher else (second, first)
+    return True, f"{better} is better than {worse}"
 
 
 def _scores_of_first_metric(rounds: list[Plan]) -> tuple[dict[str, np.ndarray], str]:

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.choosing.betting import rejected
 from harness.choosing.race import Race
 from harness.errors import UserError
+from harness.results.betting import rejected
 
 ALPHA, LOOKS, RUNS = 0.05, 20, 300
 WORLDS = {

@@ -16,6 +16,7 @@ from harness.jobs import sample_rounds
 from harness.jobs.blocks import run_block
 from harness.jobs.part_rows import FIRST_ROUND
 from harness.jobs.plan import Plan
+from harness.results.apart import told_apart
 from harness.results.frames import read
 from harness.results.precision import widest_interval
 
@@ -53,6 +54,47 @@ def test_the_true_mean_is_as_near_as_the_interval_says_in_95_percent_of_the_runs
 def test_what_has_fewer_than_two_scores_is_not_known():
     assert widest_interval({"a": np.array([1.0, np.nan]), "b": np.arange(20.0)}, "") == ("a", math.inf)
     assert widest_interval({}, "") == ("", 0.0)
+
+
+# Two explainers' scores of the same samples, which have the same mean; and the limits of scores, where there are any.
+EQUAL_MEANS = {
+    "normal": (lambda random, n: random.normal(size=(2, n)) + random.normal(size=n), None),
+    "heavy tails": (lambda random, n: random.standard_t(3, size=(2, n)), None),
+    "skewed, with limits": (lambda random, n: np.stack([random.beta(0.3, 2.7, n), np.full(n, 0.1)]), (0.0, 1.0)),
+    "rare hits": (lambda random, n: (random.random((2, n)) < 0.05).astype(float), (0.0, 1.0)),
+}
+
+
+def told(draw, limits, random, most, shift=0.0):
+    """What ``told_apart`` says at the first look, after rounds of samples, where it says something; else 0."""
+    scores, size = draw(random, most), FIRST_ROUND
+    while size <= most:
+        found = told_apart(scores[0, :size] + shift, scores[1, :size], limits)
+        if found:
+            return found
+        size *= 2
+    return 0
+
+
+@pytest.mark.parametrize("kind", EQUAL_MEANS)
+def test_equal_means_are_told_apart_in_at_most_5_percent_of_the_runs_however_often_one_looks(kind):
+    draw, limits = EQUAL_MEANS[kind]
+    random, count = np.random.default_rng([SEED, len(kind), 1]), 300
+    wrong = np.mean([told(draw, limits, random, 640) != 0 for _ in range(count)])
+    assert wrong <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / count)
+
+
+@pytest.mark.parametrize("side", [1, -1])
+def test_different_means_are_told_apart_and_the_larger_one_is_named(side):
+    draw, limits = EQUAL_MEANS["normal"]
+    random = np.random.default_rng([SEED, 5])
+    found = [told(draw, limits, random, 640, side * 0.5) for _ in range(50)]
+    assert np.mean(np.array(found) == side) > 0.95
+    scores = random.random((2, 400)) * 0.5
+    scores[0] += 0.5 * (side > 0)
+    scores[1] += 0.5 * (side < 0)
+    scores[0, :50] = np.nan  # without a score these samples say nothing
+    assert told_apart(*scores, (0.0, 1.0)) == side and told_apart(*scores[:, :50], (0.0, 1.0)) == 0
 
 
 @pytest.fixture
@@ -98,6 +140,42 @@ def test_the_number_of_samples_of_the_protocol_is_the_most(samples, block, monke
 def test_data_that_ends_with_a_round_has_no_further_one(block):
     block["dataset"]["count"] = 40
     assert set(read(harness.run(at(block, 1e-9)))[0]["n"]) == {40}
+
+
+@pytest.mark.parametrize(
+    ("precision", "count", "said"),
+    [(0.0, 40, "gradient is better than twice: enough"), (10.0, 20, "not told apart: enough")],
+)
+def test_rounds_end_when_two_explainers_are_told_apart_or_a_precision_is_reached(
+    precision, count, said, block, monkeypatch, capsys
+):
+    real = sample_rounds.told_apart
+    enough = lambda first, second, limits: real(first + 100, second, limits) if len(first) >= 40 else 0
+    monkeypatch.setattr(sample_rounds, "told_apart", enough)
+    block["runtime"]["quiet"] = False
+    block["metric"] = {"srg": {"steps": 4}}
+    run = harness.run(at(block, precision, apart=["gradient", "twice"]))
+    assert set(read(run)[0]["n"]) == {count}
+    assert said in " ".join(capsys.readouterr().err.split())
+
+
+def test_explainers_that_cannot_be_told_apart_are_refused_in_one_line(block):
+    names = list(block["explainer"])
+    for wrong, said in (
+        (["gradient"], "expected the labels of two explainers"),
+        (["gradient", "gradient"], "expected the labels of two explainers"),
+        ([names[0], "gradeint"], "unknown explainer of protocol.apart 'gradeint'"),
+    ):
+        with pytest.raises(UserError, match=said):
+            harness.run(at(block, 0.0, apart=wrong))
+    block["metric"] = {"random_order": {}}
+    with pytest.raises(UserError, match="needs a first metric that tells which explainer is better"):
+        harness.run(at(block, 0.0, apart=names))
+    with pytest.raises(UserError, match="only harness run measures samples in rounds"):
+        harness.evaluate(
+            toys.net(), torch.rand(3, 3, 6, 6), torch.zeros(3, dtype=torch.long), explainers="gradient",
+            metrics="srg", apart=["gradient", "random"],
+        )  # fmt: skip
 
 
 def test_an_interrupted_round_is_resumed(block, monkeypatch):
@@ -149,7 +227,7 @@ def test_a_block_without_a_score_ends_after_the_first_round(block):
 def test_the_identity_of_cells_without_a_precision_is_what_it_was_before_there_was_one(block):
     plan = Plan.of(block)
     identity = plan.identity(plan.explainers[0], plan.metrics[0])
-    assert "precision" not in identity["protocol"] and plan.jobs[0].cell == cell_id(identity)
+    assert not {"precision", "apart"} & identity["protocol"].keys() and plan.jobs[0].cell == cell_id(identity)
     assert Plan.of(at(block, 0.1)).jobs[0].cell != plan.jobs[0].cell
 
 
