@@ -12,17 +12,18 @@ it is the ratio of a covariance and of deviations whose errors cancel, and is th
 attributions, so that all explainers are treated alike, and it is fitted once for all of them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from harness.messages import sign_of_life
 from harness.metrics._groups import Groups
 from harness.metrics._sets import draw_sets, set_sums, unpack
 from harness.metrics._similarity import pearson
 from harness.samples import Samples
 
-NEW = 2048  # new subsets of each size
+NEW = 2048  # new subsets of each size, or twice as many as were evaluated, if that is more
 LEAST_EXPLAINED = 0.7  # share of the variance of the outputs within a size from which the surrogate is used
 LEVEL = 10.0  # prior variance of a size's level: large beside that of the effects, which is 1 + curvature
 CURVATURES = (0.0, 0.5, 2.0)  # variance of pairs' effects, in that of single groups'
@@ -33,30 +34,56 @@ LEAST_VARIANCE = 0.1  # of the outputs, as a share of that of the predictions
 
 
 @dataclass(frozen=True)
+class Subsets:
+    """Subsets of the groups of N samples, of S sizes.
+
+    samples    the samples
+    groups     the partition of their units
+    counts     (N, S) the sizes
+    evaluated  (N, S * M, bytes) the packed subsets that the model was evaluated on, size by size
+    """
+
+    samples: Samples
+    groups: Groups
+    counts: Tensor
+    evaluated: Tensor
+
+    def new(self, size: int, count: int) -> Tensor:
+        """New packed subsets (N, count, bytes) of the size with this number: drawn when needed, as they are many."""
+        return draw_sets(self.samples, self.groups, f"new subsets {size}", count, self.counts[:, size])
+
+    def take(self, row: int) -> "Subsets":
+        """Those of one sample."""
+        rows = torch.tensor([row], device=self.counts.device)
+        labels = None if self.groups.labels is None else self.groups.labels[rows]
+        groups = replace(self.groups, labels=labels, sizes=self.groups.sizes[rows])
+        return Subsets(self.samples.take(rows), groups, self.counts[rows], self.evaluated[rows])
+
+
+@dataclass(frozen=True)
 class Surrogate:
     """What is predicted of some samples' outputs, for S sizes with M evaluated subsets each.
 
-    evaluated  (N, S * M, bytes) the packed subsets that the model was evaluated on
     outputs    (N, S, M) float64, what the model gave
-    errors     (N, S, M) float64, the output less its prediction from all other evaluated subsets
-    new        (N, S * NEW, bytes) packed new subsets of the same sizes
-    predicted  (N, S, NEW) float64, their predictions
+    errors     (N, S, M) float64, the output less its prediction from other evaluated subsets; NaN without a prediction
+    predicted  (N, S, R) float64, the predictions for R new subsets of each size
     """
 
-    evaluated: Tensor
     outputs: Tensor
     errors: Tensor
-    new: Tensor
     predicted: Tensor
 
-    def correlations(self, values: Tensor) -> Tensor:
+    def correlations(self, subsets: "Subsets", values: Tensor) -> Tensor:
         """Correlation (N, S) of the sum of the values (N, G) of a subset's groups and the output, float64.
 
         NaN where sums are constant over the new subsets of a size, as far as the surrogate is used.
         """
-        sums = set_sums(values, self.evaluated).view_as(self.outputs)
-        new = set_sums(values, self.new).view_as(self.predicted)
+        sums = set_sums(values, subsets.evaluated).view_as(self.outputs)
         plain = pearson(sums, self.outputs)
+        if self.errors.isnan().all():
+            return plain
+        sizes, count = range(self.outputs.shape[1]), self.predicted.shape[-1]
+        new = torch.stack([set_sums(values, subsets.new(size, count)) for size in sizes], 1)
         middle, level = new.mean(-1, keepdim=True), self.predicted.mean(-1, keepdim=True)
         covariance = _mean_product(new - middle, self.predicted - level) + _mean_product(sums - middle, self.errors)
         from_others = self.outputs - self.errors
@@ -74,44 +101,49 @@ class Surrogate:
         return 1 - self.errors.square().mean(-1) / spread.where(spread > 0, 1)
 
 
-def fit_surrogate(
-    samples: Samples, groups: Groups, counts: Tensor, evaluated: Tensor, outputs: Tensor
-) -> Surrogate | None:
-    """The surrogate of outputs (N, S, M) for packed subsets (N, S * M, bytes) of ``counts`` (N, S) groups.
+def fit_surrogate(subsets: Subsets, outputs: Tensor) -> Surrogate:
+    """The surrogate of the outputs (N, S, M) for the evaluated subsets.
 
-    None where there are more groups than evaluated subsets, from which no effect of a group can be told.
+    A sample has no prediction where it has more groups than evaluated subsets, from which no effect of a group can be
+    told, or where an output is not finite.
     """
-    if groups.sizes.shape[1] > evaluated.shape[1]:
-        return None
-    sizes = range(counts.shape[1])
-    new = torch.cat([draw_sets(samples, groups, f"new subsets {i}", NEW, counts[:, i]) for i in sizes], 1)
-    parts = []
-    for sample in range(len(outputs)):
-        present = groups.present[sample]
-        signs = [_signs(packed[sample], present, len(sizes)) for packed in (evaluated, new)]
-        parts.append(_errors_and_predictions(*signs, outputs[sample].double()))
-    errors, predicted = (torch.stack(each) for each in zip(*parts, strict=True))
-    return Surrogate(evaluated, outputs.double(), errors, new, predicted)
+    outputs = outputs.double()
+    sizes, draws = outputs.shape[1:]
+    count = max(NEW, 2 * draws)
+    errors, predicted = torch.full_like(outputs, float("nan")), outputs.new_zeros(*outputs.shape[:2], count)
+    fits = (subsets.groups.totals <= sizes * min(draws, _most_of_size(sizes))) & outputs.isfinite().flatten(1).all(1)
+    for row in fits.nonzero()[:, 0].tolist():
+        one, present = subsets.take(row), subsets.groups.present[row]
+        process = _fitted(_signs(one.evaluated[0], present).unflatten(0, (sizes, draws)), outputs[row])
+        errors[row] = process.errors
+        for size in range(sizes):
+            predicted[row, size] = process.predict(_signs(one.new(size, count)[0], present), size)
+        sign_of_life()
+    return Surrogate(outputs, errors, predicted)
 
 
-def _signs(packed: Tensor, present: Tensor, sizes: int) -> Tensor:
-    """Packed sets (S * R, bytes) as 1 for groups that are in a set and -1 for others (S, R, K), of ``present`` ones."""
-    return (unpack(packed, len(present))[:, present].double() * 2 - 1).unflatten(0, (sizes, -1))
+def _signs(packed: Tensor, present: Tensor) -> Tensor:
+    """Packed sets (R, bytes) as 1 for groups that are in a set and -1 for the others (R, K), of those present (G,)."""
+    return unpack(packed, len(present))[:, present].double() * 2 - 1
 
 
-def _errors_and_predictions(evaluated: Tensor, new: Tensor, outputs: Tensor) -> tuple[Tensor, Tensor]:
-    """Errors (S, M) of predictions from the others, and predictions (S, R), of one sample.
+def _most_of_size(sizes: int) -> int:
+    """How many evaluated subsets of each size enter the process, whose cost grows with the cube of their number."""
+    return max(1, MOST // sizes)
 
-    ``evaluated`` (S, M, K) and ``new`` (S, R, K) are signs, ``outputs`` (S, M) those of the evaluated subsets. A
-    process is fitted to at most MOST of these, as its cost grows with their cube; it predicts the others.
+
+def _fitted(signs: Tensor, outputs: Tensor) -> "_Process":
+    """The process for outputs (S, M) of subsets (S, M, K), with the errors of all of them.
+
+    Those that do not enter the process are predicted by it.
     """
-    fitted = max(1, MOST // len(outputs))
-    if not bool((outputs != outputs[:, :1]).any()):  # nothing depends on the subset
-        return torch.zeros_like(outputs), outputs[:, :1].expand(new.shape[:2])
-    process = _fit(evaluated[:, :fitted], outputs[:, :fitted])
-    errors = outputs - process.predict(evaluated)
-    errors[:, :fitted] = process.errors
-    return errors, process.predict(new)
+    most = _most_of_size(len(outputs))
+    process = _fit(signs[:, :most], outputs[:, :most])
+    if outputs.shape[1] <= most:
+        return process
+    others = [process.predict(signs[size, most:], size) for size in range(len(outputs))]
+    errors = torch.cat([process.errors, outputs[:, most:] - torch.stack(others)], 1)
+    return replace(process, errors=errors)
 
 
 @dataclass(frozen=True)
@@ -122,18 +154,19 @@ class _Process:
     errors        (S, F) of each prediction from the others
     coefficients  (S, F) of the covariances in a prediction
     curvature     of the covariance
+    middle        mean of the outputs, which are predicted as differences from it
     """
 
     signs: Tensor
     errors: Tensor
     coefficients: Tensor
     curvature: float
+    middle: Tensor
 
-    def predict(self, signs: Tensor) -> Tensor:
-        """The outputs (S, R) of other subsets (S, R, K)."""
-        seen, coefficients = self.signs.flatten(0, 1), self.coefficients.flatten()
-        effects = torch.stack([_covariance(some, seen, self.curvature) @ coefficients for some in signs])
-        return effects + LEVEL * self.coefficients.sum(-1, keepdim=True)
+    def predict(self, signs: Tensor, size: int) -> Tensor:
+        """The outputs (R,) of other subsets (R, K) of the size with this number."""
+        covariance = _covariance(signs, self.signs.flatten(0, 1), self.curvature)
+        return covariance @ self.coefficients.flatten() + LEVEL * self.coefficients[size].sum() + self.middle
 
 
 def _fit(signs: Tensor, outputs: Tensor) -> _Process:
@@ -143,9 +176,14 @@ def _fit(signs: Tensor, outputs: Tensor) -> _Process:
     2006, Gaussian Processes for Machine Learning, 5.4.2); the smallest choose.
     """
     sizes, draws = outputs.shape
+    middle = outputs.mean()
+    outputs = outputs - middle
     seen, size = signs.flatten(0, 1), torch.arange(sizes, device=outputs.device).repeat_interleave(draws)
     levels = LEVEL * (size[:, None] == size).double()
     spread = outputs.var(-1, correction=0)
+    if not spread.any():  # within a size nothing depends on the subset
+        nothing = torch.zeros_like(outputs)
+        return _Process(signs, nothing, nothing, 0.0, middle)
     weight = (spread / spread.mean() + LEAST_WEIGHT)[size]
     root, found = weight.sqrt(), []
     for curvature in CURVATURES:
@@ -158,7 +196,7 @@ def _fit(signs: Tensor, outputs: Tensor) -> _Process:
             errors = coefficients * weight / (squares @ inverse)
             found.append(((errors.square() / weight).mean().item(), curvature, coefficients, errors))
     _, curvature, coefficients, errors = min(found, key=lambda each: each[0])
-    return _Process(signs, errors.view(sizes, draws), coefficients.view(sizes, draws), curvature)
+    return _Process(signs, errors.view(sizes, draws), coefficients.view(sizes, draws), curvature, middle)
 
 
 def _covariance(first: Tensor, second: Tensor, curvature: float) -> Tensor:

@@ -17,7 +17,7 @@ from harness.batch import Batch, Scores
 from harness.metrics._groups import Grouping, Groups, make_groups
 from harness.metrics._sets import draw_sets, flat, outputs_without, set_sums
 from harness.metrics._similarity import pearson, with_reason
-from harness.metrics._subset_surrogate import fit_surrogate
+from harness.metrics._subset_surrogate import Subsets, fit_surrogate
 from harness.option_types import InnerShare, Several
 from harness.predictor import pick
 from harness.registry import metric
@@ -39,8 +39,8 @@ class SubsetDraws:
 
     draws      number of subsets drawn for each size, at least 2
     surrogate  whether the correlation over all subsets of a size is estimated with a surrogate of the output that is
-               fitted to the drawn ones (``harness.metrics._subset_surrogate``): the same error from a half to a tenth
-               of the draws, where they are about as many as the groups or more
+               fitted to the drawn ones (``harness.metrics._subset_surrogate``), with a smaller error where the draws of
+               all sizes are more than the groups
     baseline   what a removed unit becomes (draw 0 of a random one), as in ``harness.metrics._curve.Stepwise``
     score      of the explained class: ``logit``, ``probability`` or ``log_odds``
     """
@@ -203,10 +203,12 @@ def _correlations(
     without = lambda: outputs_without(samples, groups, packed, subsets.baseline)
     outputs = pick(samples.outputs((*key, subsets.baseline), without), subsets.score).view(shape)
     drops = -outputs  # f(x) - f(x without S) and -f(x without S) have the same correlation with everything
-    key = ("subset surrogate", *key, subsets.baseline, subsets.score)
-    fit = lambda: fit_surrogate(samples, groups, counts, packed, drops)
-    surrogate = samples.shared(key, fit) if subsets.surrogate else None
-    found = surrogate.correlations(values) if surrogate else pearson(set_sums(values, packed).view(shape), drops)
+    if subsets.surrogate:
+        drawn = Subsets(samples, groups, counts, packed)
+        key = ("subset surrogate", *key, subsets.baseline, subsets.score)
+        found = samples.shared(key, lambda: fit_surrogate(drawn, drops)).correlations(drawn, values)
+    else:
+        found = pearson(set_sums(values, packed).view(shape), drops)
     return found.masked_fill(flat(outputs), float("nan"))
 
 

@@ -5,25 +5,30 @@ Two gamblers bet on the paired differences, one on the first explainer and one o
 often one looks. So the two errors together have a probability of at most ALPHA.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 
-from harness.results.betting import BoundedBets, SymmetricBets, difference
+from harness.results.betting import BoundedBets, SymmetricBets, difference, within
 from harness.results.level import ALPHA
 
 
-def told_apart(first: np.ndarray, second: np.ndarray, limits: tuple[float, float] | None) -> int:
-    """1 if the scores (N,) of the first are shown to have the higher mean, -1 if the lower one, 0 if neither is shown.
+def told_apart(scores: Mapping[str, np.ndarray], limits: tuple[float, float] | None) -> str | None:
+    """The name of that of two explainers whose scores (N,) are shown to have the higher mean; None if neither is shown.
 
     Samples where a score is not finite are left out. ``limits`` are the least and the largest score that is possible;
-    without them the test needs differences that are symmetric where the means are equal.
+    without them the test needs differences that are symmetric where the means are equal. UserError for scores beyond
+    the limits.
     """
-    both = np.isfinite(first) & np.isfinite(second)
-    gaps = difference(first[both], second[both])
+    both = np.isfinite(list(scores.values())).all(0)
+    seen = {name: values[both] for name, values in scores.items()}
+    if limits is not None:
+        seen = {name: within(limits, values, name) for name, values in seen.items()}
+    gaps = difference(*seen.values())
     bets = SymmetricBets(2) if limits is None else BoundedBets(2)
-    scale = 1.0 if limits is None else limits[1] - limits[0]
     who, largest = np.arange(2), np.zeros(2)
-    for gap in gaps / scale:
+    for gap in gaps if limits is None else gaps / (limits[1] - limits[0]):
         bets.bet(who, np.array([gap, -gap]))
         largest = np.maximum(largest, bets.log_wealth)
     sure = largest >= np.log(2 / ALPHA)
-    return int(sure[0]) - int(sure[1])
+    return next((name for name, won in zip(scores, sure, strict=True) if won), None)

@@ -7,10 +7,12 @@ its sample is seen. So it ever reaches 1/a with a probability of at most a (Vill
 
 import numpy as np
 
+from harness.errors import UserError
 from harness.results.family import EQUAL
 
 MOST = 0.95  # of the wealth is the largest bet: a single loss does not ruin it
 PRIOR_VARIANCE = 0.25  # of differences in [-1, 1], before any has been seen; it counts as one difference
+OUTSIDE = 1e-6  # relative to the range: scores that leave it by less are rounded
 MOST_LOG = 690.0  # wealth is told up to e^690
 
 
@@ -64,6 +66,17 @@ class SymmetricBets:
         self.sums[who] = self.sums[who] * shrink + relative
         self.squares[who] = squares * shrink**2 + relative**2
         self.scale[who] = larger
+
+
+def within(limits: tuple[float, float], scores: np.ndarray, name: str) -> np.ndarray:
+    """Scores of ``name`` without what rounding adds beyond the limits; UserError if they leave them by more."""
+    low, high = limits
+    slack = OUTSIDE * (high - low)
+    if len(scores) and (scores.min() < low - slack or scores.max() > high + slack):
+        raise UserError(
+            f"scores of {name} reach from {scores.min():.4g} to {scores.max():.4g}, expected {low:g} to {high:g}"
+        )
+    return np.clip(scores, low, high)
 
 
 def difference(opponent: np.ndarray, own: np.ndarray) -> np.ndarray:

@@ -73,7 +73,7 @@ class BlockPlan:
     @property
     def in_rounds(self) -> bool:
         """Whether samples are measured in growing rounds."""
-        return bool(self.protocol.get("precision"))
+        return bool(self.protocol.get("precision") or self.protocol.get("apart"))
 
     @cached_property
     def pairs(self) -> dict[CellPair, tuple[str, str]]:

@@ -11,9 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.errors import UserError
-from harness.results.betting import MOST_LOG, BoundedBets, SymmetricBets, difference, rejected
-
-OUTSIDE = 1e-6  # relative to the range: scores that leave it by less are rounded
+from harness.results.betting import MOST_LOG, BoundedBets, SymmetricBets, difference, rejected, within
 
 
 @dataclass(frozen=True)
@@ -184,15 +182,7 @@ class Race:
         scores = np.asarray(scores, dtype=np.float64)
         if not np.isfinite(scores).all():
             raise UserError(f"scores of {name} hold NaN or infinite values, expected numbers")
-        if self.bounds is None:
-            return scores
-        low, high = self.bounds
-        slack = OUTSIDE * (high - low)
-        if scores.min() < low - slack or scores.max() > high + slack:
-            raise UserError(
-                f"scores of {name} reach from {scores.min():.4g} to {scores.max():.4g}, expected {low:g} to {high:g}"
-            )
-        return np.clip(scores, low, high)
+        return scores if self.bounds is None else within(self.bounds, scores, name)
 
     def _scaled(self, differences: np.ndarray) -> np.ndarray:
         """Differences in [-1, 1] where scores are bounded; else as they are."""

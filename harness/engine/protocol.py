@@ -49,7 +49,7 @@ class Protocol:
             return
         if len(self.apart) != 2 or len(set(self.apart)) != 2:
             raise UserError(f"protocol.apart is {value_shown(list(self.apart))}, expected the labels of two explainers")
-        object.__setattr__(self, "apart", tuple(self.apart))  # a list of a configuration cannot be hashed
+        object.__setattr__(self, "apart", tuple(sorted(self.apart)))  # in either order it is the same protocol
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "Protocol":

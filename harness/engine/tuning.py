@@ -90,28 +90,28 @@ def tune(predictor: Predictor, inputs: Tensor, carried: Carried | None = None, *
     probes = [work.first(probe) for probe in _probes(inputs[:PROBED])]
     full = replace(predictor, autocast=None)
     expected = cache(lambda: _probe_outputs(full.live(), probes))
-    if predictor.autocast and not _runs(full, probes[0], skipped):
-        predictor.variant = {"variant": "eager", "difference": 0.0, "skipped": skipped}
-        return
-    best = next(_variants(full, work, probes, expected, skipped))
+    of_inputs = _outputs_in_full_precision(full, probes[0], skipped) if predictor.autocast or compiled else None
+    if predictor.autocast and of_inputs is None:
+        best = Variant("eager", predictor.module)
+    else:
+        best = next(_variants(full, work, probes, expected, skipped))
     use(predictor, best)
     record = {"variant": best.name, "difference": best.difference, "skipped": skipped}
-    if predictor.autocast:
-        record["mixed_precision_difference"] = _share_of_range(_probe_outputs(predictor, probes), expected())
+    if predictor.autocast and of_inputs is not None:
+        record["mixed_precision_difference"] = _share_of_range(probes[0].outputs(predictor), of_inputs)
     if compiled:
-        record |= _compile(predictor, best, probes, expected(), skipped)
+        record |= _compile(predictor, best, probes[0], of_inputs, skipped)
     predictor.variant = record
     predictor.forwards = 0
 
 
-def _runs(predictor: Predictor, work: Work, skipped: dict[str, str]) -> bool:
-    """Whether the model can be called in full precision, with which forms are compared; ``skipped`` gets the reason."""
+def _outputs_in_full_precision(predictor: Predictor, work: Work, skipped: dict[str, str]) -> Tensor | None:
+    """The model's own outputs, or None if it cannot be called in full precision; then ``skipped`` gets the reason."""
     try:
-        work.outputs(predictor)
+        return work.outputs(predictor.live())
     except Exception as error:  # weights of half precision take no other inputs
-        skipped["every form"] = f"the model does not run in full precision: {one_line(error)}"
-        return False
-    return True
+        skipped["every other form"] = f"the model does not run in full precision: {one_line(error)}"
+        return None
 
 
 def use(predictor: Predictor, variant: Variant) -> None:
@@ -148,19 +148,24 @@ def _variants(
 
 
 def _compile(
-    predictor: Predictor, form: Variant, probes: list[Work], expected: Tensor, skipped: dict[str, str]
+    predictor: Predictor, form: Variant, work: Work, expected: Tensor | None, skipped: dict[str, str]
 ) -> dict[str, Any]:
-    """Let the predictor use the form compiled, if it equals the model as nearly; what the record says of it.
+    """Let the predictor use the form compiled, if its outputs equal the ``expected`` ones; what the record says of it.
 
-    In mixed precision it may differ by twice as much as the form does that is not compiled: it rounds in other places.
+    In mixed precision they may differ by twice as much as those of the form do that is not compiled, since rounding
+    happens in other places.
     """
     name = f"{form.name} compiled"
-    own = _share_of_range(_probe_outputs(predictor, probes), expected) if predictor.autocast else 0.0
-    slow = _seconds(predictor, probes[0])
+    if expected is None:
+        skipped[name] = skipped["every other form"]
+        return {}
+    own = _share_of_range(work.outputs(predictor), expected) if predictor.autocast else 0.0
+    slow = _seconds(predictor, work)
+    torch._dynamo.reset()  # it compiles a class a few times only, and then runs it as it is
     started = time.perf_counter()
     try:  # a copy, as explainers put hooks on the model itself
         variant = Variant(name, Compiled(copy.deepcopy(form.module)), form.channels_last)
-        reason = _why_unequal(predictor, variant, probes, expected, max(TOLERANCE, 2 * own))
+        reason = _why_unequal(predictor, variant, [work], expected, max(TOLERANCE, 2 * own))
     except Exception as error:
         reason = one_line(error)
     if reason:
@@ -168,7 +173,7 @@ def _compile(
         return {}
     took = time.perf_counter() - started
     use(predictor, variant)
-    share = _seconds(predictor, probes[0]) / slow
+    share = _seconds(predictor, work) / slow
     found = {"variant": name, "compile_seconds": round(took, 1), "compiled_time": round(share, 3)}
     key = "mixed_precision_difference" if predictor.autocast else "difference"
     return found | {key: variant.difference}

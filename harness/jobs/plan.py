@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.code_version import code_of, measuring_code
-from harness.engine.protocol import Protocol
+from harness.engine.protocol import DTYPES, Protocol
 from harness.engine.selection import Chosen, Job, choose_one, choose_several
 from harness.errors import UserError, unknown
 from harness.identity import canonical, cell_id, digest, files_of
@@ -22,6 +22,7 @@ MOST_ATTEMPTS = 2
 PENDING = ("new", "stale", "retry")  # the states of cells that are to be measured
 LONGEST_BLOCK_NAME = 120  # bytes
 CONTROL = "random"
+FORM_IN_MIXED_PRECISION = "that of full precision"  # before, it was the model itself
 
 
 @dataclass
@@ -66,8 +67,7 @@ class Plan:
             check_shards(runtime.shards, protocol.samples, protocol.explain_batch)
         explainers = choose_several(EXPLAINERS, config["explainer"])
         metrics = choose_several(METRICS, config["metric"])
-        _check_apart(protocol, explainers, metrics[0], [CONTROL] if runtime.control else [])
-        return cls(
+        plan = cls(
             choose_one(MODELS, config["model"]),
             choose_one(DATASETS, config["dataset"]),
             explainers,
@@ -76,6 +76,8 @@ class Plan:
             runtime,
             check_run_name("run", str(config.get("run", "main"))),
         )
+        _check_apart(protocol, plan.with_control().explainers, metrics[0])
+        return plan
 
     def with_control(self) -> "Plan":
         """The plan with the control ``random`` as its last explainer, unless it is chosen or switched off.
@@ -131,10 +133,12 @@ class Plan:
     def stick(self, metric: Chosen) -> str:
         """The code version of the measurement with a metric, stored in the column ``stick``.
 
-        It is a fingerprint of the metric, of the data set with its files, and of the modules that compute scores.
+        It is a fingerprint of the metric, of the data set with its files, and of the modules that compute scores. In
+        mixed precision the form of the model counts too, as another one rounds in places that change scores visibly.
         """
         code = code_of(metric.entry.function, self.dataset.entry.function)
-        return digest(measuring_code(metric.entry.kind), code, str(metric.entry.version), self._data_files)
+        form = [FORM_IN_MIXED_PRECISION] if DTYPES[self.protocol.dtype] else []
+        return digest(measuring_code(metric.entry.kind), code, str(metric.entry.version), self._data_files, *form)
 
     def subject_code(self, explainer: Chosen) -> str:
         """Fingerprint of the code of explainer and model and of the files that they name, without the weights.
@@ -182,14 +186,11 @@ class Plan:
         return [job for job in self.jobs if self.state(job, rows.get(job.cell), weights) in PENDING]
 
 
-def _check_apart(protocol: Protocol, explainers: Sequence[Chosen], metric: Chosen, also: Sequence[str]) -> None:
-    """UserError if the protocol tells explainers apart that are not measured, or by a metric that prefers none.
-
-    ``also`` are labels of explainers that are added later.
-    """
+def _check_apart(protocol: Protocol, explainers: Sequence[Chosen], metric: Chosen) -> None:
+    """UserError if the protocol tells explainers apart that are not measured, or by a metric that prefers none."""
     if protocol.apart is None:
         return
-    labels = [*(each.label for each in explainers), *also]
+    labels = [each.label for each in explainers]
     for name in protocol.apart:
         if name not in labels:
             raise unknown("explainer of protocol.apart", name, labels)

@@ -25,6 +25,9 @@ from harness.results.part_folders import round_folders
 from harness.results.precision import widest_interval
 from harness.results.store import Store, cell_scores
 
+# What a look at the scores says of a wish: it is fulfilled, further samples may fulfil it, or they cannot.
+FULFILLED, OPEN, HOPELESS = "fulfilled", "open", "hopeless"
+
 
 def run_rounds(plan: Plan, progress: Progress, in_sweep: bool, watched: Watched | None) -> dict[str, int]:
     """Measure a block in rounds; the numbers of its cells by status. Arguments and errors are those of ``run_plan``."""
@@ -69,39 +72,41 @@ def _goes_on(rounds: list[Plan], settled: int, progress: Progress) -> bool:
     if not scores:
         progress.say(f"{metric} has no scores to judge by: no further round")
         return False
-    ends = []
+    wishes = []
     if plan.protocol.precision:
-        ends.append(_precise_enough(metric, scores, unit, plan.protocol.precision))
+        wishes.append(_precision(metric, scores, unit, plan.protocol.precision))
     if plan.protocol.apart:
-        ends.append(_told_apart(plan, scores, unit))
-    goes_on = left and not any(end for end, _ in ends)
-    then = "enough" if any(end for end, _ in ends) else "a further round" if left else "no samples are left"
-    progress.say(f"{count} samples: {'; '.join(words for _, words in ends)}: {then}")
-    return goes_on
+        wishes.append(_difference(plan, scores, unit))
+    found = [state for state, _ in wishes]
+    ended = FULFILLED in found or OPEN not in found
+    then = "enough" if FULFILLED in found else "no further round" if ended else "a further round"
+    told = "; ".join(words for _, words in wishes)
+    progress.say(f"{count} samples: {told}: {then if left or ended else 'no samples are left'}")
+    return left and not ended
 
 
-def _precise_enough(metric: str, scores: Mapping[str, np.ndarray], unit: str, wanted: float) -> tuple[bool, str]:
+def _precision(metric: str, scores: Mapping[str, np.ndarray], unit: str, wanted: float) -> tuple[str, str]:
     """Whether the intervals of all means are narrow enough, and in words."""
     name, half = widest_interval(scores, unit)
-    return half <= wanted, f"the mean {metric} of {name} is known to within {half:.2g}, wanted {wanted:g}"
+    words = f"the mean {metric} of {name} is known to within {half:.2g}, wanted {wanted:g}"
+    return FULFILLED if half <= wanted else OPEN, words
 
 
-def _told_apart(plan: Plan, scores: Mapping[str, np.ndarray], unit: str) -> tuple[bool, str]:
+def _difference(plan: Plan, scores: Mapping[str, np.ndarray], unit: str) -> tuple[str, str]:
     """Whether the first metric shows which of the protocol's two explainers is better, and in words."""
-    first, second = plan.protocol.apart
-    metric = plan.metrics[0]
+    pair, metric = plan.protocol.apart, plan.metrics[0]
+    for name in pair:
+        if name not in scores:
+            return HOPELESS, f"{name} has no scores by {metric.label} to be told apart by"
     entry, options = metric.entry, metric.options
-    missing = [name for name in (first, second) if name not in scores]
-    if missing:
-        return False, f"{metric.label} has no scores of {missing[0]}"
     # A model of numbers may have another unit than the options say, in which scores have no limits.
     limits = entry.limits_of(options) if entry.unit_of(options) == unit else None
-    larger = told_apart(scores[first], scores[second], limits)
-    if not larger:
-        return False, f"{first} and {second} are not told apart"
-    higher = entry.direction(options) == "higher"
-    better, worse = (first, second) if (larger > 0) == higher else (second, first)
-    return True, f"{better} is better than {worse}"
+    higher = told_apart({name: scores[name] for name in pair}, limits)
+    if not higher:
+        return OPEN, f"{pair[0]} and {pair[1]} are not told apart"
+    lower = pair[1 - pair.index(higher)]
+    better, worse = (higher, lower) if entry.direction(options) == "higher" else (lower, higher)
+    return FULFILLED, f"{better} is better than {worse}"
 
 
 def _scores_of_first_metric(rounds: list[Plan]) -> tuple[dict[str, np.ndarray], str]:

@@ -372,3 +372,8 @@ def test_every_data_set_says_where_it_is_from_and_what_is_in_it():
 def _ours(entry):
     ours = ("harness.explainers.", "harness.metrics.", "harness.datasets.", "harness.models.")
     return entry.function.__module__.startswith(ours)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_part_that_a_script_writes_is_empty(page):
+    assert not re.findall(r"<!-- ([^>]*): begin -->\s*<!-- \1: end -->", page.read_text(encoding="utf-8"))

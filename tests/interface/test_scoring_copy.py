@@ -283,7 +283,7 @@ def test_a_model_that_runs_in_mixed_precision_only_is_used_as_it_is_and_the_reco
     predictor = Predictor(OnlyMixed().eval(), autocast=torch.bfloat16)
     tune(predictor, images())
     assert predictor.variant["variant"] == "eager" and predictor.scoring is None
-    assert "does not run in full precision" in predictor.variant["skipped"]["every form"]
+    assert "does not run in full precision" in predictor.variant["skipped"]["every other form"]
     assert predictor.logits(images()).isfinite().all()
 
 
@@ -315,6 +315,36 @@ def test_a_compiled_form_equals_the_model_for_every_number_of_rows_and_with_what
         torch.testing.assert_close(
             compiled.live().logits(inputs)[:, 0], model.head.bias[0].expand(6), atol=1e-2, rtol=1e-2
         )
+
+
+class Codes(nn.Module):
+    """A table's net that looks up the code of its first column, for which a mean of columns is no code."""
+
+    def __init__(self):
+        super().__init__()
+        self.codes, self.head = nn.Embedding(3, 4), nn.Linear(7, 3)
+
+    def forward(self, x):
+        return self.head(torch.cat([self.codes(x[:, 0].long()), x[:, 1:]], 1))
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_model_without_another_form_is_called_on_real_inputs_only(compiled, monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda module, **options: module)
+    inputs = torch.cat([torch.randint(0, 3, (6, 1)).float(), torch.full((6, 3), 50.0)], 1)
+    predictor = Predictor(Codes().eval(), autocast=torch.bfloat16)
+    tune(predictor, inputs, compiled=compiled)
+    assert predictor.variant["mixed_precision_difference"] < 0.05 and not predictor.variant["skipped"]
+
+
+@pytest.mark.skipif(not shutil.which("c++"), reason="needs a C++ compiler")
+def test_each_of_many_models_of_one_class_is_compiled():
+    compiled = lambda: sum(torch._dynamo.utils.counters["stats"].values())
+    for width in range(10):
+        model = nn.Sequential(nn.Linear(5, 8 + width), nn.ReLU(), nn.Linear(8 + width, 3)).eval()
+        before = compiled()
+        tune(Predictor(model), torch.randn(6, 5), compiled=True)
+        assert compiled() > before or before == 0
 
 
 def test_a_form_that_torch_cannot_compile_is_used_as_it_is_and_the_record_says_why(monkeypatch):

@@ -66,35 +66,37 @@ EQUAL_MEANS = {
 
 
 def told(draw, limits, random, most, shift=0.0):
-    """What ``told_apart`` says at the first look, after rounds of samples, where it says something; else 0."""
+    """What ``told_apart`` says at the first look, after rounds of samples, where it says something; else None."""
     scores, size = draw(random, most), FIRST_ROUND
     while size <= most:
-        found = told_apart(scores[0, :size] + shift, scores[1, :size], limits)
+        found = told_apart({"first": scores[0, :size] + shift, "second": scores[1, :size]}, limits)
         if found:
             return found
         size *= 2
-    return 0
+    return None
 
 
 @pytest.mark.parametrize("kind", EQUAL_MEANS)
 def test_equal_means_are_told_apart_in_at_most_5_percent_of_the_runs_however_often_one_looks(kind):
     draw, limits = EQUAL_MEANS[kind]
     random, count = np.random.default_rng([SEED, len(kind), 1]), 300
-    wrong = np.mean([told(draw, limits, random, 640) != 0 for _ in range(count)])
+    wrong = np.mean([told(draw, limits, random, 640) is not None for _ in range(count)])
     assert wrong <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / count)
 
 
-@pytest.mark.parametrize("side", [1, -1])
+@pytest.mark.parametrize("side", ["first", "second"])
 def test_different_means_are_told_apart_and_the_larger_one_is_named(side):
     draw, limits = EQUAL_MEANS["normal"]
     random = np.random.default_rng([SEED, 5])
-    found = [told(draw, limits, random, 640, side * 0.5) for _ in range(50)]
-    assert np.mean(np.array(found) == side) > 0.95
-    scores = random.random((2, 400)) * 0.5
-    scores[0] += 0.5 * (side > 0)
-    scores[1] += 0.5 * (side < 0)
-    scores[0, :50] = np.nan  # without a score these samples say nothing
-    assert told_apart(*scores, (0.0, 1.0)) == side and told_apart(*scores[:, :50], (0.0, 1.0)) == 0
+    found = [told(draw, limits, random, 640, 0.5 if side == "first" else -0.5) for _ in range(50)]
+    assert np.mean([each == side for each in found]) > 0.95
+    scores = {name: random.random(400) * 0.5 + 0.5 * (name == side) for name in ("first", "second")}
+    scores["first"][:50] = np.nan  # without a score these samples say nothing
+    assert told_apart(scores, (0.0, 1.0)) == side
+    assert told_apart({name: values[:50] for name, values in scores.items()}, (0.0, 1.0)) is None
+    scores["second"][99] = 2.5
+    with pytest.raises(UserError, match="scores of second reach from .* to 2.5, expected 0 to 1"):
+        told_apart(scores, (0.0, 1.0))
 
 
 @pytest.fixture
@@ -150,13 +152,29 @@ def test_rounds_end_when_two_explainers_are_told_apart_or_a_precision_is_reached
     precision, count, said, block, monkeypatch, capsys
 ):
     real = sample_rounds.told_apart
-    enough = lambda first, second, limits: real(first + 100, second, limits) if len(first) >= 40 else 0
+    raised = lambda scores: {"gradient": scores["gradient"] + 100, "twice": scores["twice"]}
+    enough = lambda scores, limits: real(raised(scores), None) if len(scores["twice"]) >= 40 else None
     monkeypatch.setattr(sample_rounds, "told_apart", enough)
     block["runtime"]["quiet"] = False
     block["metric"] = {"srg": {"steps": 4}}
     run = harness.run(at(block, precision, apart=["gradient", "twice"]))
     assert set(read(run)[0]["n"]) == {count}
     assert said in " ".join(capsys.readouterr().err.split())
+
+
+def test_an_explainer_without_scores_ends_the_rounds_that_should_tell_it_apart(block, capsys):
+    block["runtime"]["quiet"] = False
+    block["explainer"] = {"gradient": {"name": "toys:gradient_map"}, "declines": {"name": "toys:not_for_you"}}
+    run = harness.run(at(block, 0.0, apart=["gradient", "declines"]))
+    cells = read(run)[0]
+    assert set(cells["n"][cells["status"] == "ok"]) == {20}
+    assert "declines has no scores" in " ".join(capsys.readouterr().err.split())
+
+
+def test_either_order_of_two_explainers_is_the_same_protocol(block):
+    names = list(block["explainer"])
+    first, second = (Plan.of(at(block, 0.0, apart=pair)).jobs[0].cell for pair in (names, names[::-1]))
+    assert first == second
 
 
 def test_explainers_that_cannot_be_told_apart_are_refused_in_one_line(block):

@@ -33,20 +33,20 @@ SUBJECTS = {
     "CNN, MNIST, patches": (
         "mnist_cnn",
         "mnist_zeros_ones",
-        10,
+        6,
         196,
         SENSITIVITY | {"granularity": "patch"},
-        8000,
+        4000,
         (20, 100),
     ),
     "EfficientNet-Lite0, photographs, patches": (
         "lite0",
         "photos",
-        4,
+        3,
         196,
         CORRELATION | {"granularity": "patch"},
-        3000,
-        (100, 200, 400),
+        1500,
+        (100, 400),
     ),
 }
 # They draw nothing: their maps are the same under every seed.

@@ -29,15 +29,15 @@ def work(device):
     return model, torch.randn(COUNT, 3, 64, 64, device=device), torch.zeros(COUNT, dtype=torch.long, device=device)
 
 
-def explaining_of(name, model, inputs, targets):
+def explaining_of(name, model, inputs, targets, chunk=CHUNK):
     """The explainer ready to be called, and the samples it is called with."""
     entry = EXPLAINERS[name]
     options = {option: value for option, value in BUDGETS.items() if isinstance(entry.options.get(option), int)}
     options |= {"segments": "grid:4"} if "segments" in entry.options else {}
     options["segments"] = "grid:3" if name == "exact_shapley" else options.get("segments")
-    samples = samples_of(model, inputs, targets, predictor=Predictor(model, chunk=CHUNK), train=inputs)
+    samples = samples_of(model, inputs, targets, predictor=Predictor(model, chunk=chunk), train=inputs)
     given = {option: value for option, value in options.items() if value is not None}
-    explaining = Explaining(entry, entry.complete(given), model, COUNT)
+    explaining = Explaining(entry, entry.complete(given), model, len(inputs))
     explaining.prepare(samples)
     return explaining, samples
 

@@ -107,7 +107,7 @@ def test_errors_in_closed_form_are_those_of_processes_without_the_subset(seed):
     signs = torch.randint(0, 2, (2, 9, 5), generator=draws).double() * 2 - 1
     outputs = torch.randn(2, 9, generator=draws, dtype=torch.float64)
     process = _subset_surrogate._fit(signs, outputs)
-    seen, flat, size = signs.flatten(0, 1), outputs.flatten(), torch.arange(18) // 9
+    seen, flat, size = signs.flatten(0, 1), (outputs - outputs.mean()).flatten(), torch.arange(18) // 9
     spread = outputs.var(-1, correction=0)
     weight = (spread / spread.mean() + _subset_surrogate.LEAST_WEIGHT)[size]
     levels = _subset_surrogate.LEVEL * (size[:, None] == size).double()
@@ -135,6 +135,43 @@ def test_scores_do_not_depend_on_the_other_samples_or_explainers_and_nan_says_wh
     for given, net in ((torch.full_like(inputs, 0.1), model), (attributions, Constant())):
         found = scores(metric, net, inputs, given, options=options)
         assert found.values.isnan().all() and "does not vary" in found.reason
+
+
+def test_a_sample_with_fewer_segments_than_another_one_is_scored_as_it_is_alone(seed):
+    model, inputs = Interacting((1, 10, 10), generator(seed)), draw((1, 10, 10), seed, 2)
+    attributions = draw((1, 10, 10), seed + 1, 2)
+    units = torch.arange(100).view(10, 10)
+    labels = torch.stack([units // 4, units])  # 25 segments and 100
+    options = {"granularity": "segment", "draws": 70, "surrogate": True}
+    score = lambda rows: (
+        scores(
+            "faithfulness_correlation",
+            model,
+            inputs[:rows],
+            attributions[:rows],
+            options=options | {"segments": labels[:rows]},
+        ).values
+    )
+    torch.testing.assert_close(score(2)[:1], score(1), rtol=0, atol=1e-6)
+
+
+def test_a_constant_added_to_the_output_changes_nothing(seed):
+    class Shifted(torch.nn.Module):
+        def forward(self, x):
+            return model(x).double() + 1e3
+
+    model, inputs = Interacting((10,), generator(seed)), draw((10,), seed)
+    options = {**ZERO, "draws": 60, "surrogate": True}
+    found = [
+        scores("faithfulness_correlation", net, inputs, draw((10,), seed + 1), options=options).values
+        for net in (model, Shifted())
+    ]
+    torch.testing.assert_close(found[0], found[1], rtol=0, atol=1e-3)
+
+
+def test_more_draws_than_new_subsets_of_a_surrogate_are_no_loss(seed, monkeypatch):
+    monkeypatch.setattr(_subset_surrogate, "NEW", 20)
+    test_the_error_is_less_than_half_of_that_of_the_draws_alone_and_has_mean_zero(seed)
 
 
 @pytest.mark.parametrize("metric", NAMES)

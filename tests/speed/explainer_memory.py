@@ -1,0 +1,60 @@
+"""Peak memory of explainers of images at ResNet-50: ``python tests/speed/explainer_memory.py`` fills docs/speed.md.
+
+One call explains 16 inputs of 3 x 224 x 224 pixels on a CPU, at small budgets: the number of draws and steps hardly
+changes the memory, as they are processed in chunks. It is the largest resident memory of the process above that before
+the call, in MB.
+"""
+
+import resource
+import sys
+import warnings
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "docs"), str(Path(__file__).parent)]
+
+from pages import as_table, replaced  # noqa: E402
+
+from bounds import ready  # noqa: E402
+from harness.engine.cost import explain_measured  # noqa: E402
+from harness.errors import NotApplicable, one_line  # noqa: E402
+from harness.predictor import default_chunk  # noqa: E402
+from harness.registry import MODELS  # noqa: E402
+from test_explainers_speed import MEASURED, explaining_of  # noqa: E402
+
+PAGE, MARK = ROOT / "docs" / "speed.md", "memory table"
+COUNT = 16
+COLUMNS = 3  # of explainers side by side
+
+
+def main() -> None:
+    """Measure all explainers and write the table, from the least memory to the most."""
+    warnings.simplefilter("ignore")
+    torch.manual_seed(0)
+    device = torch.device("cpu")
+    model = ready(MODELS["torchvision"].function(architecture="resnet50").module, device)
+    inputs, targets = torch.randn(COUNT, 3, 224, 224), torch.zeros(COUNT, dtype=torch.long)
+    with torch.no_grad():
+        model(inputs)  # what the libraries keep from their first call
+    found = {}
+    for name in MEASURED:
+        try:
+            explaining, samples = explaining_of(name, model, inputs, targets, chunk=default_chunk(inputs))
+            found[name] = explain_measured(explaining, samples, 0.0, True)[1].peak_memory_mb[0].item()
+        except NotApplicable as reason:
+            print(f"{name}: {one_line(reason)}", flush=True)
+            continue
+        whole = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+        print(f"{name}: {found[name]:.0f} MB (the process so far at most {whole:.0f} MB)", flush=True)
+    names = sorted(found, key=found.__getitem__)
+    rows = -(-len(names) // COLUMNS)
+    cells = [[f"`{name}`", f"{found[name]:,.0f}"] for name in names] + [["", ""]] * (rows * COLUMNS - len(names))
+    lines = [tuple(cell for part in range(COLUMNS) for cell in cells[row + part * rows]) for row in range(rows)]
+    table = as_table(("explainer", "MB") * COLUMNS, lines)
+    PAGE.write_text(replaced(PAGE.read_text(encoding="utf-8"), MARK, table), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
