@@ -29,10 +29,10 @@ def work(device):
     return model, torch.randn(COUNT, 3, 64, 64, device=device), torch.zeros(COUNT, dtype=torch.long, device=device)
 
 
-def explaining_of(name, model, inputs, targets, chunk=CHUNK):
+def explaining_of(name, model, inputs, targets, chunk=CHUNK, budgets=BUDGETS):
     """The explainer ready to be called, and the samples it is called with."""
     entry = EXPLAINERS[name]
-    options = {option: value for option, value in BUDGETS.items() if isinstance(entry.options.get(option), int)}
+    options = {option: value for option, value in budgets.items() if isinstance(entry.options.get(option), int)}
     options |= {"segments": "grid:4"} if "segments" in entry.options else {}
     options["segments"] = "grid:3" if name == "exact_shapley" else options.get("segments")
     samples = samples_of(model, inputs, targets, predictor=Predictor(model, chunk=chunk), train=inputs)
