@@ -1,15 +1,16 @@
 """Correlations over random subsets from fewer evaluations: a surrogate of the output, and what it misses.
 
 The plain estimate is the correlation over the M subsets that the model was evaluated on. Here a Gaussian process over
-subsets is fitted to the outputs of all sizes together; it has an own level for each size, effects of single groups and
+subsets is fitted to the outputs of all sizes together; it has its own level for each size, effects of single groups and
 of pairs. It predicts the outputs of as many new subsets as wanted, and its errors on the evaluated ones, each predicted
 from the others, correct the moments (a control variate, as in Owen 2013, Monte Carlo theory, chapter 8):
 
     cov(a, f) = cov of a and the prediction over new subsets + mean of (a - mean a) error over evaluated ones,
 
-and likewise the variance of f. Where the process explains too little of a size's variance, the plain estimate stays:
-it is the ratio of a covariance and of deviations whose errors cancel, and is then the better one. The process knows no
-attributions, so that all explainers are treated alike, and it is fitted once for all of them.
+and likewise the variance of f. Here a is the sum of the attributions of a subset, and f the output without it. Where
+the process explains too little of the variance within a size, the plain estimate is kept: the errors of its numerator
+and denominator partly cancel. The process does not use attributions, so that all explainers are treated alike, and it
+is fitted once for all of them.
 """
 
 from dataclasses import dataclass, replace
@@ -26,8 +27,8 @@ from harness.samples import Samples
 NEW = 2048  # new subsets of each size, or twice as many as were evaluated, if that is more
 LEAST_EXPLAINED = 0.7  # share of the variance of the outputs within a size from which the surrogate is used
 LEVEL = 10.0  # prior variance of a size's level: large beside that of the effects, which is 1 + curvature
-CURVATURES = (0.0, 0.5, 2.0)  # variance of pairs' effects, in that of single groups'
-NOISES = (1e-3, 1e-2, 0.1, 1.0)  # variances beside that of the effects; a size's noise is as its outputs' variance
+CURVATURES = (0.0, 0.5, 2.0)  # variance of pairs' effects, as a share of that of single groups' effects
+NOISES = (1e-3, 1e-2, 0.1, 1.0)  # variance as a share of that of all effects; of a size, times its outputs' variance
 LEAST_WEIGHT = 1e-6  # of the noise of a size whose outputs are all equal
 MOST = 2048  # evaluated subsets that enter the process
 LEAST_VARIANCE = 0.1  # of the outputs, as a share of that of the predictions
@@ -49,7 +50,7 @@ class Subsets:
     evaluated: Tensor
 
     def new(self, size: int, count: int) -> Tensor:
-        """New packed subsets (N, count, bytes) of the size with this number: drawn when needed, as they are many."""
+        """New packed subsets (N, count, bytes) of the size with this index: drawn when needed, as they are many."""
         return draw_sets(self.samples, self.groups, f"new subsets {size}", count, self.counts[:, size])
 
     def take(self, row: int) -> "Subsets":
@@ -164,7 +165,7 @@ class _Process:
     middle: Tensor
 
     def predict(self, signs: Tensor, size: int) -> Tensor:
-        """The outputs (R,) of other subsets (R, K) of the size with this number."""
+        """The outputs (R,) of other subsets (R, K) of the size with this index."""
         covariance = _covariance(signs, self.signs.flatten(0, 1), self.curvature)
         return covariance @ self.coefficients.flatten() + LEVEL * self.coefficients[size].sum() + self.middle
 
@@ -173,7 +174,7 @@ def _fit(signs: Tensor, outputs: Tensor) -> _Process:
     """The process for outputs (S, F) of subsets (S, F, K).
 
     For each curvature and noise the errors of predictions from the others have a closed form (Rasmussen and Williams
-    2006, Gaussian Processes for Machine Learning, 5.4.2); the smallest choose.
+    2006, Gaussian Processes for Machine Learning, 5.4.2); the settings with the smallest mean squared error are used.
     """
     sizes, draws = outputs.shape
     middle = outputs.mean()

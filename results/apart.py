@@ -1,8 +1,8 @@
 """Which of two explainers has the higher mean, told from samples that come in rounds and are looked at after each.
 
 Two gamblers bet on the paired differences, one on the first explainer and one on the second
-(``harness.results.betting``). If its explainer is not ahead, a gambler gets rich with a small probability only, however
-often one looks. So the two errors together have a probability of at most ALPHA.
+(``harness.results.betting``). If the mean of its explainer is not the higher one, a gambler's wealth ever reaches
+2 / ALPHA with a probability of at most ALPHA / 2, however often one looks.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from harness.results.level import ALPHA
 
 
 def told_apart(scores: Mapping[str, np.ndarray], limits: tuple[float, float] | None) -> str | None:
-    """The name of that of two explainers whose scores (N,) are shown to have the higher mean; None if neither is shown.
+    """The name of the explainer, of two with scores (N,), that is shown to have the higher mean, or None.
 
     Samples where a score is not finite are left out. ``limits`` are the least and the largest score that is possible;
     without them the test needs differences that are symmetric where the means are equal. UserError for scores beyond

@@ -110,7 +110,7 @@ def _notes(job: JobEstimate) -> Iterator[str]:
     if not job.alone:
         yield "another run used the device meanwhile: times may be too long"
     if job.at_most:
-        yield "this is the most: rounds end when what the protocol asks for is known"
+        yield "upper bound: rounds may end earlier"
     if job.shards > 1 and job.parts:
         yield f"{len(job.parts)} shards of {_from_to(job.parts)}"
 

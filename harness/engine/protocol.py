@@ -28,10 +28,11 @@ class Protocol:
                     ``none``
     explain_batch   samples per call of an explainer
     precision       above 0, ``harness run`` measures samples in growing rounds until the 95 % interval of every mean of
-                    the first metric is at most this far from its mean (``harness.jobs.sample_rounds``); 0 measures all
-                    samples
-    apart           the labels of two explainers: rounds also end when the first metric shows which of them is better
-                    (``harness.results.apart``); None asks for no such end
+                    the first metric is at most this far from its mean (``harness.jobs.sample_rounds``); 0 asks for no
+                    precision
+    apart           the labels of two explainers: ``harness run`` measures samples in rounds until the first metric
+                    shows which of them is better (``harness.results.apart``), with a precision or without one; None
+                    asks for no such comparison
     """
 
     samples: Annotated[int, Range(1, 10**9)] | None = None
@@ -57,7 +58,7 @@ class Protocol:
         return settings(cls, "protocol", values)
 
     def without_rounds(self) -> "Protocol":
-        """This protocol, for callers that measure no rounds of samples; UserError if it asks for a precision."""
+        """This protocol, for callers that measure no rounds of samples; UserError if it asks for rounds."""
         if self.precision:
             raise UserError(f"precision is {self.precision:g}, expected 0: only harness run measures samples in rounds")
         if self.apart:

@@ -1,4 +1,4 @@
-"""Chooses the scoring copy: a faster form of the model for forward passes, which equals it.
+"""Chooses the scoring copy: a faster form of the model for forward passes, which equals it in full precision.
 
 The choice is a rule over the model, its inputs and the device. It looks at no clock and no free memory, because forms
 of a model round in different ways: if a timing chose among them, the same command would give other numbers from run to
@@ -152,7 +152,7 @@ def _compile(
 ) -> dict[str, Any]:
     """Let the predictor use the form compiled, if its outputs equal the ``expected`` ones; what the record says of it.
 
-    In mixed precision they may differ by twice as much as those of the form do that is not compiled, since rounding
+    In mixed precision they may differ by at most twice the difference of the form that is not compiled, since rounding
     happens in other places.
     """
     name = f"{form.name} compiled"

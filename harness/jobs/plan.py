@@ -134,7 +134,7 @@ class Plan:
         """The code version of the measurement with a metric, stored in the column ``stick``.
 
         It is a fingerprint of the metric, of the data set with its files, and of the modules that compute scores. In
-        mixed precision the form of the model counts too, as another one rounds in places that change scores visibly.
+        mixed precision it has a tag more, since models score on a folded copy, where they did not before.
         """
         code = code_of(metric.entry.function, self.dataset.entry.function)
         form = [FORM_IN_MIXED_PRECISION] if DTYPES[self.protocol.dtype] else []

@@ -1,4 +1,4 @@
-"""Measures a block in rounds of samples, each as large as all before it, until the means are known precisely enough.
+"""Measures a block in rounds of samples, each as large as all before it, until the scores tell what was asked for.
 
 The folder of a round is a run of its own, as that of a shard (``harness.jobs.shards``). After each round the intervals
 of the first metric are looked at (``harness.results.precision``), and the differences of two explainers if
@@ -25,8 +25,8 @@ from harness.results.part_folders import round_folders
 from harness.results.precision import widest_interval
 from harness.results.store import Store, cell_scores
 
-# What a look at the scores says of a wish: it is fulfilled, further samples may fulfil it, or they cannot.
-FULFILLED, OPEN, HOPELESS = "fulfilled", "open", "hopeless"
+# What the scores say of a stopping criterion: it is met, further samples may meet it, or they cannot.
+MET, OPEN, HOPELESS = "met", "open", "hopeless"
 
 
 def run_rounds(plan: Plan, progress: Progress, in_sweep: bool, watched: Watched | None) -> dict[str, int]:
@@ -72,15 +72,15 @@ def _goes_on(rounds: list[Plan], settled: int, progress: Progress) -> bool:
     if not scores:
         progress.say(f"{metric} has no scores to judge by: no further round")
         return False
-    wishes = []
+    criteria = []
     if plan.protocol.precision:
-        wishes.append(_precision(metric, scores, unit, plan.protocol.precision))
+        criteria.append(_precision(metric, scores, unit, plan.protocol.precision))
     if plan.protocol.apart:
-        wishes.append(_difference(plan, scores, unit))
-    found = [state for state, _ in wishes]
-    ended = FULFILLED in found or OPEN not in found
-    then = "enough" if FULFILLED in found else "no further round" if ended else "a further round"
-    told = "; ".join(words for _, words in wishes)
+        criteria.append(_difference(plan, scores, unit))
+    found = [state for state, _ in criteria]
+    ended = MET in found or OPEN not in found
+    then = "enough" if MET in found else "no further round" if ended else "a further round"
+    told = "; ".join(words for _, words in criteria)
     progress.say(f"{count} samples: {told}: {then if left or ended else 'no samples are left'}")
     return left and not ended
 
@@ -89,7 +89,7 @@ def _precision(metric: str, scores: Mapping[str, np.ndarray], unit: str, wanted:
     """Whether the intervals of all means are narrow enough, and in words."""
     name, half = widest_interval(scores, unit)
     words = f"the mean {metric} of {name} is known to within {half:.2g}, wanted {wanted:g}"
-    return FULFILLED if half <= wanted else OPEN, words
+    return MET if half <= wanted else OPEN, words
 
 
 def _difference(plan: Plan, scores: Mapping[str, np.ndarray], unit: str) -> tuple[str, str]:
@@ -99,14 +99,14 @@ def _difference(plan: Plan, scores: Mapping[str, np.ndarray], unit: str) -> tupl
         if name not in scores:
             return HOPELESS, f"{name} has no scores by {metric.label} to be told apart by"
     entry, options = metric.entry, metric.options
-    # A model of numbers may have another unit than the options say, in which scores have no limits.
+    # For regression the unit may differ from that of the options; then scores have no limits.
     limits = entry.limits_of(options) if entry.unit_of(options) == unit else None
     higher = told_apart({name: scores[name] for name in pair}, limits)
     if not higher:
         return OPEN, f"{pair[0]} and {pair[1]} are not told apart"
     lower = pair[1 - pair.index(higher)]
     better, worse = (higher, lower) if entry.direction(options) == "higher" else (lower, higher)
-    return FULFILLED, f"{better} is better than {worse}"
+    return MET, f"{better} is better than {worse}"
 
 
 def _scores_of_first_metric(rounds: list[Plan]) -> tuple[dict[str, np.ndarray], str]:

@@ -235,7 +235,7 @@ def test_a_plan_above_a_day_gets_a_warning_with_what_to_do():
     assert "241 h on one device is more than a day" in warning and "protocol.samples=90 takes about a day" in warning
     assert "protocol.precision=" in warning and "runtime.shards=8" in warning
     in_rounds = text_of(replace(long, at_most=True))
-    assert "this is the most" in in_rounds and "protocol.precision=0" not in in_rounds
+    assert "upper bound: rounds may end earlier" in in_rounds and "protocol.precision=0" not in in_rounds
     assert "warning" not in text_of(job(parts=[86_000.0]))
     assert text_of(job(parts=[50_000.0]), job(parts=[50_000.0])).count("warning") == 1
 
