@@ -26,7 +26,7 @@ from test_explainers_speed import MEASURED, explaining_of  # noqa: E402
 
 PAGE, MARK = ROOT / "docs" / "speed.md", "memory table"
 COUNT = 16
-BUDGETS = {"samples": 16, "permutations": 2, "steps": 4, "repeats": 1, "draws": 4}
+BUDGETS = {"samples": 32, "permutations": 2, "steps": 4, "repeats": 1, "draws": 4}
 LEFT_OUT = ("ablation_cam", "agi", "score_cam", "vit_cx", "exact_shapley")  # thousands of passes for a sample
 COLUMNS = 3  # of explainers side by side
 
