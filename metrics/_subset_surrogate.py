@@ -115,15 +115,17 @@ def fit_surrogate(subsets: Subsets, outputs: Tensor) -> Surrogate:
     fits = (subsets.groups.totals <= sizes * min(draws, _most_of_size(sizes))) & outputs.isfinite().flatten(1).all(1)
     for row in fits.nonzero()[:, 0].tolist():
         one, present = subsets.take(row), subsets.groups.present[row]
-        process = _fitted(_signs(one.evaluated[0], present).unflatten(0, (sizes, draws)), outputs[row])
+        process = _process_with_errors(
+            _signs_of_sets(one.evaluated[0], present).unflatten(0, (sizes, draws)), outputs[row]
+        )
         errors[row] = process.errors
         for size in range(sizes):
-            predicted[row, size] = process.predict(_signs(one.new(size, count)[0], present), size)
+            predicted[row, size] = process.predict(_signs_of_sets(one.new(size, count)[0], present), size)
         sign_of_life()
     return Surrogate(outputs, errors, predicted)
 
 
-def _signs(packed: Tensor, present: Tensor) -> Tensor:
+def _signs_of_sets(packed: Tensor, present: Tensor) -> Tensor:
     """Packed sets (R, bytes) as 1 for groups that are in a set and -1 for the others (R, K), of those present (G,)."""
     return unpack(packed, len(present))[:, present].double() * 2 - 1
 
@@ -133,13 +135,13 @@ def _most_of_size(sizes: int) -> int:
     return max(1, MOST // sizes)
 
 
-def _fitted(signs: Tensor, outputs: Tensor) -> "_Process":
+def _process_with_errors(signs: Tensor, outputs: Tensor) -> "SubsetProcess":
     """The process for outputs (S, M) of subsets (S, M, K), with the errors of all of them.
 
     Those that do not enter the process are predicted by it.
     """
     most = _most_of_size(len(outputs))
-    process = _fit(signs[:, :most], outputs[:, :most])
+    process = _fit_process(signs[:, :most], outputs[:, :most])
     if outputs.shape[1] <= most:
         return process
     others = [process.predict(signs[size, most:], size) for size in range(len(outputs))]
@@ -148,7 +150,7 @@ def _fitted(signs: Tensor, outputs: Tensor) -> "_Process":
 
 
 @dataclass(frozen=True)
-class _Process:
+class SubsetProcess:
     """A process that has been fitted to F subsets of each of S sizes.
 
     signs         (S, F, K) of the subsets
@@ -166,11 +168,11 @@ class _Process:
 
     def predict(self, signs: Tensor, size: int) -> Tensor:
         """The outputs (R,) of other subsets (R, K) of the size with this index."""
-        covariance = _covariance(signs, self.signs.flatten(0, 1), self.curvature)
+        covariance = _covariance_of_sets(signs, self.signs.flatten(0, 1), self.curvature)
         return covariance @ self.coefficients.flatten() + LEVEL * self.coefficients[size].sum() + self.middle
 
 
-def _fit(signs: Tensor, outputs: Tensor) -> _Process:
+def _fit_process(signs: Tensor, outputs: Tensor) -> SubsetProcess:
     """The process for outputs (S, F) of subsets (S, F, K).
 
     For each curvature and noise the errors of predictions from the others have a closed form (Rasmussen and Williams
@@ -184,11 +186,11 @@ def _fit(signs: Tensor, outputs: Tensor) -> _Process:
     spread = outputs.var(-1, correction=0)
     if not spread.any():  # within a size nothing depends on the subset
         nothing = torch.zeros_like(outputs)
-        return _Process(signs, nothing, nothing, 0.0, middle)
+        return SubsetProcess(signs, nothing, nothing, 0.0, middle)
     weight = (spread / spread.mean() + LEAST_WEIGHT)[size]
     root, found = weight.sqrt(), []
     for curvature in CURVATURES:
-        covariance = _covariance(seen, seen, curvature) + levels
+        covariance = _covariance_of_sets(seen, seen, curvature) + levels
         scale, axes = torch.linalg.eigh(covariance / (root[:, None] * root))
         turned, squares = axes.T @ (outputs.flatten() / root), axes.square()
         for noise in NOISES:
@@ -197,10 +199,10 @@ def _fit(signs: Tensor, outputs: Tensor) -> _Process:
             errors = coefficients * weight / (squares @ inverse)
             found.append(((errors.square() / weight).mean().item(), curvature, coefficients, errors))
     _, curvature, coefficients, errors = min(found, key=lambda each: each[0])
-    return _Process(signs, errors.view(sizes, draws), coefficients.view(sizes, draws), curvature, middle)
+    return SubsetProcess(signs, errors.view(sizes, draws), coefficients.view(sizes, draws), curvature, middle)
 
 
-def _covariance(first: Tensor, second: Tensor, curvature: float) -> Tensor:
+def _covariance_of_sets(first: Tensor, second: Tensor, curvature: float) -> Tensor:
     """Prior covariance of the outputs of sets (A, K) and (B, K) of signs, but for the levels of sizes: (A, B)."""
     alike = first @ second.T / first.shape[1]
     return alike + curvature * alike.square()

@@ -160,7 +160,7 @@ def _compile(
         skipped[name] = skipped["every other form"]
         return {}
     own = _share_of_range(work.outputs(predictor), expected) if predictor.autocast else 0.0
-    slow = _seconds(predictor, work)
+    slow = _seconds_for(predictor, work)
     torch._dynamo.reset()  # it compiles a class a few times only, and then runs it as it is
     started = time.perf_counter()
     try:  # a copy, as explainers put hooks on the model itself
@@ -173,13 +173,13 @@ def _compile(
         return {}
     took = time.perf_counter() - started
     use(predictor, variant)
-    share = _seconds(predictor, work) / slow
+    share = _seconds_for(predictor, work) / slow
     found = {"variant": name, "compile_seconds": round(took, 1), "compiled_time": round(share, 3)}
     key = "mixed_precision_difference" if predictor.autocast else "difference"
     return found | {key: variant.difference}
 
 
-def _seconds(predictor: Predictor, work: Work) -> float:
+def _seconds_for(predictor: Predictor, work: Work) -> float:
     """The least of three times that the outputs for this work take."""
     times = []
     for _ in range(3):

@@ -74,9 +74,9 @@ def _goes_on(rounds: list[Plan], settled: int, progress: Progress) -> bool:
         return False
     criteria = []
     if plan.protocol.precision:
-        criteria.append(_precision(metric, scores, unit, plan.protocol.precision))
+        criteria.append(_width_of_intervals(metric, scores, unit, plan.protocol.precision))
     if plan.protocol.apart:
-        criteria.append(_difference(plan, scores, unit))
+        criteria.append(_order_of_two(plan, scores, unit))
     found = [state for state, _ in criteria]
     ended = MET in found or OPEN not in found
     then = "enough" if MET in found else "no further round" if ended else "a further round"
@@ -85,14 +85,14 @@ def _goes_on(rounds: list[Plan], settled: int, progress: Progress) -> bool:
     return left and not ended
 
 
-def _precision(metric: str, scores: Mapping[str, np.ndarray], unit: str, wanted: float) -> tuple[str, str]:
+def _width_of_intervals(metric: str, scores: Mapping[str, np.ndarray], unit: str, wanted: float) -> tuple[str, str]:
     """Whether the intervals of all means are narrow enough, and in words."""
     name, half = widest_interval(scores, unit)
     words = f"the mean {metric} of {name} is known to within {half:.2g}, wanted {wanted:g}"
     return MET if half <= wanted else OPEN, words
 
 
-def _difference(plan: Plan, scores: Mapping[str, np.ndarray], unit: str) -> tuple[str, str]:
+def _order_of_two(plan: Plan, scores: Mapping[str, np.ndarray], unit: str) -> tuple[str, str]:
     """Whether the first metric shows which of the protocol's two explainers is better, and in words."""
     pair, metric = plan.protocol.apart, plan.metrics[0]
     for name in pair:

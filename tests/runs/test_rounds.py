@@ -190,10 +190,8 @@ def test_explainers_that_cannot_be_told_apart_are_refused_in_one_line(block):
     with pytest.raises(UserError, match="needs a first metric that tells which explainer is better"):
         harness.run(at(block, 0.0, apart=names))
     with pytest.raises(UserError, match="only harness run measures samples in rounds"):
-        harness.evaluate(
-            toys.net(), torch.rand(3, 3, 6, 6), torch.zeros(3, dtype=torch.long), explainers="gradient",
-            metrics="srg", apart=["gradient", "random"],
-        )  # fmt: skip
+        given = {"explainers": "gradient", "metrics": "srg", "apart": ["gradient", "random"]}
+        harness.evaluate(toys.net(), torch.rand(3, 3, 6, 6), torch.zeros(3, dtype=torch.long), **given)
 
 
 def test_an_interrupted_round_is_resumed(block, monkeypatch):

@@ -106,12 +106,12 @@ def test_errors_in_closed_form_are_those_of_processes_without_the_subset(seed):
     draws = generator(seed)
     signs = torch.randint(0, 2, (2, 9, 5), generator=draws).double() * 2 - 1
     outputs = torch.randn(2, 9, generator=draws, dtype=torch.float64)
-    process = _subset_surrogate._fit(signs, outputs)
+    process = _subset_surrogate._fit_process(signs, outputs)
     seen, flat, size = signs.flatten(0, 1), (outputs - outputs.mean()).flatten(), torch.arange(18) // 9
     spread = outputs.var(-1, correction=0)
     weight = (spread / spread.mean() + _subset_surrogate.LEAST_WEIGHT)[size]
     levels = _subset_surrogate.LEVEL * (size[:, None] == size).double()
-    covariance = _subset_surrogate._covariance(seen, seen, process.curvature) + levels
+    covariance = _subset_surrogate._covariance_of_sets(seen, seen, process.curvature) + levels
     missed = {}
     for noise in _subset_surrogate.NOISES:
         own = torch.diag(weight * noise * (1 + process.curvature))
