@@ -87,10 +87,11 @@ METRIC_OPTIONS = {
         "imputations": ({"absolute_noise": 0.5}, 1, 2),
         "tie_draws": ({}, 1, 3),
     },
-    "sensitivity_n": SUBSETS | {"surrogate": ({}, False, True), "largest_share": SHARE, "sizes": ({}, 3, 4)},
-    "faithfulness_correlation": SUBSETS | {"surrogate": ({}, False, True), "share": SHARE},
+    "sensitivity_n": SUBSETS
+    | {"surrogate": ({"draws": 150}, False, True), "largest_share": SHARE, "sizes": ({}, 3, 4)},
+    "faithfulness_correlation": SUBSETS | {"surrogate": ({"draws": 150}, False, True), "share": SHARE},
     "seg_sensitivity_n": {
-        "surrogate": ({}, False, True),
+        "surrogate": ({"draws": 150}, False, True),
         "sizes": ({}, 3, 4),
         "largest_share": SHARE,
         "draws": ({}, 12, 16),
