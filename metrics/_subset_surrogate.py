@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from harness.messages import sign_of_life
+from harness.messages import say, sign_of_life
 from harness.metrics._groups import Groups
 from harness.metrics._sets import draw_sets, set_sums, unpack
 from harness.metrics._similarity import pearson
@@ -106,7 +106,7 @@ def fit_surrogate(subsets: Subsets, outputs: Tensor) -> Surrogate:
     """The surrogate of the outputs (N, S, M) for the evaluated subsets.
 
     A sample has no prediction where it has more groups than evaluated subsets, from which no effect of a group can be
-    told, or where an output is not finite.
+    told, or where an output is not finite. Tells for how many sizes and samples the draws alone are used.
     """
     outputs = outputs.double()
     sizes, draws = outputs.shape[1:]
@@ -122,7 +122,14 @@ def fit_surrogate(subsets: Subsets, outputs: Tensor) -> Surrogate:
         for size in range(sizes):
             predicted[row, size] = process.predict(_signs_of_sets(one.new(size, count)[0], present), size)
         sign_of_life()
-    return Surrogate(outputs, errors, predicted)
+    surrogate = Surrogate(outputs, errors, predicted)
+    enough = surrogate.explained >= LEAST_EXPLAINED
+    if not enough.all():
+        say(
+            f"surrogate: used for {int(enough.sum())} of {enough.numel()} correlations; the others are of the draws "
+            f"alone, as it predicts less than {LEAST_EXPLAINED:g} of the variance or groups are more than draws"
+        )
+    return surrogate
 
 
 def _signs_of_sets(packed: Tensor, present: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ from harness.jobs.channel import Watched
 from harness.jobs.lease import devices_named, lease
 from harness.jobs.ownership import write_owned_config
 from harness.jobs.plan import Plan
-from harness.jobs.progress import Progress
+from harness.jobs.progress import Progress, scoring_in_words
 from harness.jobs.recorders import config_text
 from harness.jobs.runner import clear_places, load_stage
 from harness.messages import heard_by, watched_by
@@ -84,7 +84,7 @@ def _choose(
     with heard_by(progress.say), watched_by(alive), leased as alone, precision(plan.protocol.dtype):
         progress.loading(plan.title, alone.device)
         stage = _loaded(plan, store, alone.device, watched)
-        for line in accuracy_lines(stage):
+        for line in [*scoring_in_words(stage), *accuracy_lines(stage)]:
             progress.say(line)
         write_owned_config(store, plan.name, config_text(plan))
         explainers = with_controls(plan.explainers, choose_several(EXPLAINERS, list(CONTROLS)))

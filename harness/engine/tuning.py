@@ -161,7 +161,7 @@ def _compile(
         return {}
     own = _share_of_range(work.outputs(predictor), expected) if predictor.autocast else 0.0
     slow = _seconds_for(predictor, work)
-    torch._dynamo.reset()  # it compiles a class a few times only, and then runs it as it is
+    torch.compiler.reset()  # it compiles a class a few times only, and then runs it as it is
     started = time.perf_counter()
     try:  # a copy, as explainers put hooks on the model itself
         variant = Variant(name, Compiled(copy.deepcopy(form.module)), form.channels_last)

@@ -1,6 +1,6 @@
 """The plan of a block: model, data, explainers, metrics and protocol from a configuration, and the block's cells."""
 
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Mapping, Sized
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -65,18 +65,17 @@ class Plan:
             )
         if protocol.samples:  # the data set may have fewer, which is known when it is loaded
             check_shards(runtime.shards, protocol.samples, protocol.explain_batch)
-        explainers = choose_several(EXPLAINERS, config["explainer"])
-        metrics = choose_several(METRICS, config["metric"])
         plan = cls(
             choose_one(MODELS, config["model"]),
             choose_one(DATASETS, config["dataset"]),
-            explainers,
-            metrics,
+            choose_several(EXPLAINERS, config["explainer"]),
+            choose_several(METRICS, config["metric"]),
             protocol,
             runtime,
             check_run_name("run", str(config.get("run", "main"))),
         )
-        _check_apart(protocol, plan.with_control().explainers, metrics[0])
+        if protocol.apart:
+            _check_apart(plan)
         return plan
 
     def with_control(self) -> "Plan":
@@ -186,14 +185,13 @@ class Plan:
         return [job for job in self.jobs if self.state(job, rows.get(job.cell), weights) in PENDING]
 
 
-def _check_apart(protocol: Protocol, explainers: Sequence[Chosen], metric: Chosen) -> None:
+def _check_apart(plan: Plan) -> None:
     """UserError if the protocol tells explainers apart that are not measured, or by a metric that prefers none."""
-    if protocol.apart is None:
-        return
-    labels = [each.label for each in explainers]
-    for name in protocol.apart:
+    labels = [each.label for each in plan.with_control().explainers]
+    for name in plan.protocol.apart:
         if name not in labels:
             raise unknown("explainer of protocol.apart", name, labels)
+    metric = plan.metrics[0]
     if metric.entry.direction(metric.options) is None:
         raise UserError(
             f"protocol.apart needs a first metric that tells which explainer is better, which {metric.label} does not"

@@ -48,7 +48,7 @@ class Progress:
             f"{stage.count} samples{skipped}, {explainers} explainers x {metrics} metrics = {explainers * metrics} "
             f"cells, of which {pending} will be measured"
         )
-        for line in _scoring_in_words(stage):
+        for line in scoring_in_words(stage):
             self.say(line)
 
     def begin(self, jobs: Sequence[Job]) -> None:
@@ -109,7 +109,7 @@ def _forward_passes(number: float) -> str:
     return f"{number:.0f} forward {'pass' if f'{number:.0f}' == '1' else 'passes'}"
 
 
-def _scoring_in_words(stage: Stage) -> list[str]:
+def scoring_in_words(stage: Stage) -> list[str]:
     """How the model is called for scoring, and what was asked for and cannot be had."""
     record = stage.predictor.variant
     form, rounded = record["variant"], record.get("mixed_precision_difference")

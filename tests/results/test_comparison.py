@@ -193,7 +193,12 @@ def test_a_run_from_before_an_option_was_renamed_is_compared_with_one_of_today(t
     assert verdicts(tmp_path, before, after)[0] == {today: "better"}
 
 
-@pytest.mark.parametrize(("section", "name"), [("metric", "srg"), ("explainer", "rise")])
+WITH_ADDED = [("metric", name) for name, entry in METRICS.items() if entry.added] + [
+    ("explainer", name) for name, entry in EXPLAINERS.items() if entry.added
+]
+
+
+@pytest.mark.parametrize(("section", "name"), WITH_ADDED)
 def test_a_run_from_before_an_option_was_added_is_compared_with_what_does_the_same_today(
     section, name, tmp_path, values
 ):

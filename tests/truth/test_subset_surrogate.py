@@ -6,9 +6,9 @@ import os
 import pytest
 import torch
 
+from harness.messages import heard_by
 from harness.metrics import _subset_surrogate
 from harness.metrics._similarity import pearson
-from harness.registry import METRICS
 from metric_worlds import SHAPES, Additive, Constant, Interacting, draw, generator, scores
 
 SEED = int(os.environ["HARNESS_TEST_SEED"])
@@ -83,8 +83,11 @@ def test_what_cannot_be_predicted_is_scored_by_the_draws_alone(metric, units, se
     inputs, attributions = draw(units, seed), draw(units, seed + 1)
     options = {"draws": 80, **ZERO, **GROUPED.get(metric, {})}
     plain = scores(metric, Hash(), inputs, attributions, options=options)
-    found = scores(metric, Hash(), inputs, attributions, options=options | {"surrogate": True})
+    said = []
+    with heard_by(said.append):
+        found = scores(metric, Hash(), inputs, attributions, options=options | {"surrogate": True})
     assert torch.equal(found.values, plain.values)
+    assert len(said) == 1 and said[0].startswith("surrogate: used for 0 of ")
 
 
 def test_fewer_evaluations_than_groups_are_scored_as_they_are(seed):
@@ -172,9 +175,3 @@ def test_a_constant_added_to_the_output_changes_nothing(seed):
 def test_more_draws_than_new_subsets_of_a_surrogate_are_no_loss(seed, monkeypatch):
     monkeypatch.setattr(_subset_surrogate, "NEW", 20)
     test_the_error_is_less_than_half_of_that_of_the_draws_alone_and_has_mean_zero(seed)
-
-
-@pytest.mark.parametrize("metric", NAMES)
-def test_without_a_surrogate_a_cell_is_the_same_as_before_the_option_came(metric):
-    entry = METRICS[metric]
-    assert entry.added["surrogate"] is False and entry.complete({})["surrogate"] is False
