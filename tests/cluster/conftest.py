@@ -59,7 +59,7 @@ def _cluster(script):
 
 @dataclass(frozen=True)
 class Slurm:
-    """One node of two cpus, with the partitions "main" (no time limit) and "short" (one minute)."""
+    """One node of two cpus, with the partitions "main" (no time limit) and "short" (an hour)."""
 
     conf: Path
     node: str

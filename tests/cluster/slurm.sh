@@ -7,7 +7,7 @@
 #   tests/cluster/slurm.sh status FOLDER    prints the same line, and the nodes on standard error; fails where none runs
 #   tests/cluster/slurm.sh stop FOLDER      cancels all jobs and ends all daemons
 #
-# The node has two cpus, whatever the machine has. The partition "main" has no time limit, "short" one of a minute.
+# The node has two cpus, whatever the machine has. The partition "main" has no time limit, "short" one of an hour.
 # Sockets lie in FOLDER, so its path may have 80 characters. Jobs run as the user who starts the cluster.
 set -euo pipefail
 
@@ -78,7 +78,7 @@ JobRequeue=1
 
 NodeName=$host NodeAddr=127.0.0.1 Sockets=1 CoresPerSocket=2 ThreadsPerCore=1 RealMemory=$memory State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE DefaultTime=60 State=UP
-PartitionName=short Nodes=ALL MaxTime=1 DefaultTime=1 State=UP
+PartitionName=short Nodes=ALL MaxTime=60 DefaultTime=60 State=UP
 CONF
 }
 

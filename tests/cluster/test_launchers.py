@@ -81,9 +81,15 @@ def test_an_array_survives_a_cancelled_job_and_a_drained_node(slurm, tmp_path):
 @shows("time_limit")
 def test_a_job_at_its_time_limit_comes_into_the_queue_again_and_goes_on(slurm, tmp_path):
     slow = ["explainer=[saliency,hostile:sleeper]", f"explainer.sleeper.mark={tmp_path / 'mark'}"]
-    words = [*slow, "run=night", *SLURM, "launcher.partition=short", "launcher.hours=0.016"]
-    status, last, told = ended(started(tmp_path, *words))
-    assert (status, last) == (0, "1 jobs: 3 ok") and told.count("begins on") == 2
+    command = started(tmp_path, *slow, "run=night", *SLURM, "launcher.partition=short", "launcher.hours=0.5")
+    waited_for((tmp_path / "mark.made").exists, command)
+    (job,) = states_with(slurm, "RUNNING")
+    assert slurm.ask("squeue", "--noheader", f"--jobs={job}", "--format=%P %l").split() == ["short", "30:00"]
+    slurm.time_limit(job, 1)  # only the first attempt can reach it, however slow the machine is
+    waited_for(lambda: job in states_with(slurm, "PENDING"), command)
+    slurm.time_limit(job, 30)
+    status, last, told = ended(command)
+    assert (status, last) == (0, "1 jobs: 3 ok") and told.count("begins on") == 2, told
     (log,) = tmp_path.glob("night/jobs/*/1.log")
     assert "interrupted; finished cells are on disk" in log.read_text()
 
