@@ -12,7 +12,7 @@ import operator
 from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +72,18 @@ class ModuleSource:
 
     def __init__(self, name: str, path: Path) -> None:
         self.name = name
-        self.tree = ast.parse(path.read_text(encoding="utf-8"))
-        self.found = dict(_definitions(self.tree))
+        self.text = path.read_text(encoding="utf-8")
         self.known: dict[str, Any] = {}
+
+    @cached_property
+    def tree(self) -> ast.Module:
+        """The parsed text."""
+        return ast.parse(self.text)
+
+    @cached_property
+    def found(self) -> dict[str, Any]:
+        """What the module defines, assigns or imports, by name."""
+        return dict(_definitions(self.tree))
 
     @property
     def functions(self) -> Iterator[ast.FunctionDef]:

@@ -16,7 +16,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import torch
-from scipy.stats import kendalltau
 from torch import Tensor
 
 from harness.batch import Batch, ExplainsAgain, Scores
@@ -236,6 +235,8 @@ def _same_order(first: Tensor, second: Tensor) -> Tensor:
 
 
 def _same_order_of(first: Tensor, second: Tensor) -> float:
+    from scipy.stats import kendalltau  # here and not above: it takes a second to import
+
     in_first, in_second = _pairs_that_differ(first), _pairs_that_differ(second)
     if not second.isfinite().all() or not in_second:
         return float("nan")

@@ -24,7 +24,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from PIL import Image
-from scipy.interpolate import LinearNDInterpolator
 from torch import Tensor
 
 from harness.batch import Batch, Scores
@@ -237,6 +236,8 @@ def _interpolated(image: np.ndarray, known: np.ndarray) -> np.ndarray:
     """An image (C, H, W) of bytes, its pixels that are not ``known`` (H, W) interpolated linearly and rounded."""
     if known.all():
         return image
+    from scipy.interpolate import LinearNDInterpolator  # here and not above: it takes a second to import
+
     values = image.copy()
     points, missing = np.argwhere(known), np.argwhere(~known)
     found = LinearNDInterpolator(points, image[:, known].T)(missing)

@@ -15,7 +15,6 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
-from scipy.ndimage import gaussian_filter
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -232,6 +231,8 @@ def _needed_train(originals: Originals) -> Tensor:
 @lru_cache
 def _blur_kernel(radius: int) -> Tensor:
     """The blur kernel of RISE's released code: a filtered unit impulse, reflected at its edges."""
+    from scipy.ndimage import gaussian_filter  # here and not above: it takes half a second to import
+
     delta = np.zeros((2 * radius + 1,) * 2)
     delta[radius, radius] = 1
     return torch.from_numpy(gaussian_filter(delta, radius)).float()
