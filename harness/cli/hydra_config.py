@@ -81,6 +81,8 @@ def for_each_job(
     parts = _without_sweeps_over_groups(arguments)
     if len(parts) > 1 and any(re.match(r"[~+]|(model|dataset|explainer|metric)\.", word) for word in arguments):
         _check_parts(parts)  # only options of items can be refused in one part and not in another
+    elif len(parts) > 1 and _sweeps_over_plain_names(arguments):
+        parts = [_groups_first(arguments)]  # one sweep, since Hydra composes a sweep twice before its first job
     sweeps = bool({"-m", "--multirun"} & set(arguments))
     with temporary_folder() if sweeps and not notes_sweep else nullcontext() as elsewhere:
         for each in parts:
@@ -116,6 +118,17 @@ def _without_sweeps_over_groups(arguments: Sequence[str]) -> list[list[str]]:
         key = argument.partition("=")[0]
         choices.append([f"{key}={as_typed(value)}" for value in values] or [argument])
     return [list(each) for each in product(*choices)]
+
+
+def _sweeps_over_plain_names(arguments: Sequence[str]) -> bool:
+    """Whether Hydra's own sweep over the groups is as good as ours: names in it are written as they are typed."""
+    groups = [each for each in parsed_overrides(arguments) if each.key_or_group in CONFIG_GROUPS]
+    return all(re.fullmatch(r"\w+=[\w/]+(,[\w/]+)*", each.input_line) for each in groups if each.is_sweep_override())
+
+
+def _groups_first(arguments: Sequence[str]) -> list[str]:
+    """The arguments with those that choose in groups first: jobs of one model or data set then follow each other."""
+    return sorted(arguments, key=lambda word: word.partition("=")[0] not in CONFIG_GROUPS)
 
 
 def _compose_jobs(

@@ -316,6 +316,22 @@ def test_a_folder_of_experiments_is_a_sweep_over_all_of_them():
     assert all(each["model"].get("seed", 1) == 1 for each in found)
 
 
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "-m protocol.seed=0,1 model=digits_cnn,xai_tris_mlp explainer=rise metric=srg",
+        "experiment=digits,series -m explainer=rise metric=[srg]",
+    ],
+)
+def test_a_sweep_over_names_is_what_its_parts_would_be(typed, monkeypatch):
+    """Hydra sweeps over plain names at once; the order, too, is that of one sweep after the other."""
+    at_once, parts = [], []
+    for_each_job(typed.split(), at_once.append)
+    monkeypatch.setattr("harness.cli.hydra_config._sweeps_over_plain_names", lambda arguments: False)
+    for_each_job(typed.split(), parts.append)
+    assert at_once == parts and len(parts) == 2 ** typed.count(",")
+
+
 @pytest.mark.parametrize("name", ["a,b", "a=b", "a#b", "Bücher", "a [1]", "a(1)", "it's", 'the "best"', "a&b; c"])
 def test_a_name_with_any_sign_is_told_as_it_is_typed_and_then_works(name, folder, capsys):
     photos_in(folder / name, bright=200, dark=50)
