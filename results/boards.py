@@ -42,11 +42,12 @@ def boards_of(
     }
     cells = cells.fillna(UNNAMED).assign(error=cells["error"].astype(object).where(cells["error"].notna(), None))
     cells = cells if scores is None else cells.assign(valid=_sample_sets(cells, scores))
+    cells = cells.assign(protocol=protocols(cells))
+    unranked = not_comparable(cells)
     cells = cells.assign(
-        rank=cell_ranks(cells),
-        unranked=not_comparable(cells),
+        rank=cell_ranks(cells, unranked),
+        unranked=unranked,
         caveat=with_caveat(cells),
-        protocol=protocols(cells),
         # A row that an older version wrote may lack the number of samples without a score.
         n_invalid=cells["n_invalid"].where(cells["status"] != "ok", cells["n_invalid"].fillna(0)),
     )

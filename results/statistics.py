@@ -128,16 +128,18 @@ def _mean_in_range(scores: np.ndarray) -> float:
     return float(np.clip(scores.mean(), scores.min(), scores.max())) if len(scores) else float("nan")
 
 
-def cell_ranks(cells: pd.DataFrame) -> pd.Series:
+def cell_ranks(cells: pd.DataFrame, unranked: pd.Series | None = None) -> pd.Series:
     """Rank of each cell among the explainers of its model, data set, protocol and metric: 1 is best, ties share a rank.
 
     Values equal to six significant digits tie, for scores come from single precision. NaN where the cell is not ok,
     the metric has no direction, the explainer is a library's row with a caveat, or the cells are not comparable
-    (``not_comparable``). The column ``valid``, if there is one, says on which samples a cell has a score.
+    (``unranked``, by default ``not_comparable``). The column ``valid``, if there is one, says on which samples a cell
+    has a score.
     """
+    unranked = not_comparable(cells) if unranked is None else unranked
     sign = cells["better"].map({"lower": 1.0, "higher": -1.0}).astype("float64")
     ranked = (cells["status"] == "ok") & ~with_caveat(cells)
-    signed = _six_digits(cells["value"].where(ranked) * sign).where(not_comparable(cells) == "")
+    signed = _six_digits(cells["value"].where(ranked) * sign).where(unranked == "")
     return signed.groupby(_together(cells)).rank(method="min")
 
 
@@ -152,11 +154,25 @@ def not_comparable(cells: pd.DataFrame) -> pd.Series:
 
     Cells with a caveat are never ranked, and do not keep others from being ranked; nor do costs that were not measured.
     """
-    reasons = pd.Series("", index=cells.index)
     ok = cells[(cells["status"] == "ok") & ~with_caveat(cells) & ~without_cost(cells)]
-    for _, group in ok.groupby(_together(ok)):
-        reasons[group.index] = _reason(group)
-    return reasons
+    if ok.empty:
+        return pd.Series("", index=cells.index)
+    groups = _together(ok)
+    any_of_group = lambda flags: flags.astype(float).groupby(groups).transform("max") > 0
+    differs = lambda name: ok[name].groupby(groups).transform("nunique") > 1
+    again = pd.concat([each.rename(place) for place, each in enumerate([*groups, ok["explainer"]])], axis=1)
+    # Without the scores it is not known which samples have a valid one: two cells with invalid ones may differ.
+    several = ok["explainer"].groupby(groups).transform("size") > 1
+    other_valid = differs("valid") if "valid" in ok else several & any_of_group(ok["n_invalid"].fillna(0) > 0)
+    reasons = {
+        A_CHECK: any_of_group(ok["kind"] == "check"),
+        "an explainer has several cells, whose options differ": any_of_group(again.duplicated()),
+        OTHER_SAMPLES: differs("n") | other_valid,
+        "the code versions of the measurement differ": differs("stick"),
+        "measured on different devices": any_of_group(ok["kind"] == "cost") & differs("device"),
+    }
+    found = pd.Series(np.select(list(reasons.values()), list(reasons), default=""), index=ok.index, dtype=object)
+    return found.reindex(cells.index, fill_value="")
 
 
 def with_caveat(cells: pd.DataFrame) -> pd.Series:
@@ -166,25 +182,5 @@ def with_caveat(cells: pd.DataFrame) -> pd.Series:
 
 
 def _together(cells: pd.DataFrame) -> list[pd.Series]:
-    return [cells["model"], cells["dataset"], protocols(cells), cells["metric"]]
-
-
-def _reason(group: pd.DataFrame) -> str:
-    if (group["kind"] == "check").any():
-        return A_CHECK
-    if group["explainer"].duplicated().any():
-        return "an explainer has several cells, whose options differ"
-    if group["n"].nunique() > 1 or _other_samples(group):
-        return OTHER_SAMPLES
-    if group["stick"].nunique() > 1:
-        return "the code versions of the measurement differ"
-    if (group["kind"] == "cost").any() and group["device"].nunique() > 1:
-        return "measured on different devices"
-    return ""
-
-
-def _other_samples(group: pd.DataFrame) -> bool:
-    """Whether the cells have, or without their scores may have, valid scores on different samples."""
-    if "valid" in group:
-        return group["valid"].nunique() > 1
-    return len(group) > 1 and bool((group["n_invalid"] > 0).any())
+    protocol = cells["protocol"] if "protocol" in cells else protocols(cells)
+    return [cells["model"], cells["dataset"], protocol, cells["metric"]]

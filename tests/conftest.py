@@ -3,7 +3,8 @@
 Worlds are drawn from a seed. It is 0, so that a suite that passes passes again; HARNESS_TEST_SEED=N chooses another,
 and HARNESS_TEST_SEED=fresh a new one for every run, as a night should: the header tells it, so that it can be repeated.
 
-``pytest -n auto`` runs the tests in one process per core; each process, and what it starts, computes with one thread.
+``pytest -n auto`` runs the tests in one process per core and one more, since those of launchers wait for other
+processes most of the time; each process, and what it starts, computes with one thread.
 
 Tests that take the fixture ``device`` run on the GPU where there is one; HARNESS_TEST_DEVICE=cpu or cuda:N chooses.
 """
@@ -37,6 +38,10 @@ def pytest_configure(config):
     tempfile.tempdir = folder.name
     config.add_cleanup(folder.cleanup)
     run.SUPERVISES = False  # tests look into their own process, and a process for each run takes seconds
+
+
+def pytest_xdist_auto_num_workers():
+    return len(os.sched_getaffinity(0)) + 1
 
 
 # Files of few tests that take long, each tens of seconds or more.
