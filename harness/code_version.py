@@ -50,6 +50,7 @@ MEASURING = (
     "harness.removal.baselines",
     "harness.removal.infilling",
     "harness.removal.inpainting",
+    "harness.removal.neighbour_systems",
     "harness.removal.noisy_linear",
     "harness.removal.originals",
     "harness.removal.segments",

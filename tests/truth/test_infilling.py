@@ -13,7 +13,7 @@ import harness
 from harness.errors import NotApplicable, UserError
 from harness.removal.baselines import BASELINES, is_random
 from harness.removal.infilling import DRAWING, INFILLINGS, infill
-from harness.removal.noisy_linear import fill_linearly
+from harness.removal.noisy_linear import NUMBERS_AT_ONCE, fill_linearly
 from metric_worlds import Additive, Constant, Interacting, draw, generator, samples, scores
 
 pytestmark = pytest.mark.usefixtures("seed")
@@ -81,6 +81,31 @@ def test_in_double_precision_the_equations_hold(seed):
     gap = (around(torch.ones_like(filled)) * filled - around(filled)) * removed
     start = around((images - images.mean()) * ~removed) * removed
     assert gap.norm() < 1e-5 * start.norm()
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_an_image_of_one_row_is_interpolated_between_the_next_known_pixels(turned, seed):
+    values, removed = draw((1, 1, 700), seed, 2).double(), holes((2, 1, 700), 0.9, seed, 3)
+    turn = (lambda x: x.mT) if turned else (lambda x: x)
+    found = turn(fill_linearly(turn(values), turn(removed)))
+    for line, gone, filled in zip(values[:, 0, 0].numpy(), removed[:, 0, 0].numpy(), found[:, 0, 0], strict=True):
+        expected = np.interp(np.arange(700), np.flatnonzero(~gone), line[~gone])
+        np.testing.assert_allclose(filled.numpy(), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("at_once", [1, 700, 2500, 10**6])
+def test_a_row_is_filled_in_the_same_to_the_bit_in_any_company(at_once, seed, monkeypatch):
+    images = draw((2, 27, 22), seed, 6)
+    images[1, :, 3] = float("nan")  # which stays where it is
+    removed = torch.cat([holes((1, 27, 22), share, seed, 2) for share in (0.1, 0.5, 0.9, 0.3)])
+    removed = torch.cat([removed, torch.zeros(1, 1, 27, 22) > 0, torch.ones(1, 1, 27, 22) > 0])
+    alone = torch.cat([fill_linearly(images[k : k + 1], removed[k : k + 1]) for k in range(6)])
+    monkeypatch.setitem(NUMBERS_AT_ONCE, "cpu", at_once)
+    found = fill_linearly(images, removed)
+    assert found[1].isnan().any() and found[[0, 2, 3, 4, 5]].isfinite().all()
+    assert torch.equal(found.nan_to_num(), alone.nan_to_num())
+    assert torch.equal(alone[4], images[4])
+    torch.testing.assert_close(alone[5], images[5].mean((1, 2), keepdim=True).expand_as(images[5]))
 
 
 @pytest.mark.parametrize("side", [8, 33, 60])
