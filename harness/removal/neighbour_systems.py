@@ -117,7 +117,7 @@ class _Pixels:
     def __init__(self, shape: torch.Size, dtype: torch.dtype, device: torch.device) -> None:
         rows, *self.size = shape
         inside = torch.ones(1, *self.size, dtype=dtype, device=device)
-        self.coarse = _Cells(rows, _halved(self.size), inside)
+        self.coarse = _Cells(rows, _half_size(self.size), inside)
         self.height, self.width = self.coarse.height, self.coarse.width
         empty = inside.new_zeros(rows, 2, 2, self.height * self.width)
         self.right, self.values, self.defect, self._scratch = (empty.clone() for _ in range(4))
@@ -159,9 +159,9 @@ class _Pixels:
         """Half the weights between the unknown pixels of neighbouring blocks."""
         (first, second), (third, fourth) = (rows.unbind(1) for rows in self.unknown.unbind(1))
         width = self.width
-        east = _beside(second, 2 * first + third, 1) + _beside(fourth, first + 2 * third, 1)
-        south = _beside(third, 2 * first + second, width) + _beside(fourth, first + 2 * second, width)
-        south_east, south_west = _beside(fourth, first, width + 1), _beside(third, second, width - 1)
+        east = _tied_places(second, 2 * first + third, 1) + _tied_places(fourth, first + 2 * third, 1)
+        south = _tied_places(third, 2 * first + second, width) + _tied_places(fourth, first + 2 * second, width)
+        south_east, south_west = _tied_places(fourth, first, width + 1), _tied_places(third, second, width - 1)
         return [tie / 2 for tie in (east, south, south_east, south_west)]
 
     def record_cycle(self, tape: _Tape) -> None:
@@ -204,7 +204,7 @@ class _Cells:
     """
 
     def __init__(self, rows: int, size: list[int], like: Tensor) -> None:
-        self._pooled = _halved(size)
+        self._pooled = _half_size(size)
         self.height, self.width = (2 * side + 2 for side in self._pooled)
         count = self.height * self.width
         self.coarse = None if size[0] * size[1] <= COARSEST else _Cells(rows, self._pooled, like)
@@ -318,11 +318,11 @@ class _Cells:
         return grid[:, 1 + down : 1 + down + rows, 1 + across : 1 + across + columns]
 
 
-def _halved(size: list[int]) -> list[int]:
+def _half_size(size: list[int]) -> list[int]:
     return [-(-side // 2) for side in size]
 
 
-def _beside(cells: Tensor, others: Tensor, shift: int) -> Tensor:
+def _tied_places(cells: Tensor, others: Tensor, shift: int) -> Tensor:
     """Products (S, n) of each place with the one that is ``shift`` places further."""
     result = torch.zeros_like(cells)
     torch.mul(cells[:, :-shift], others[:, shift:], out=result[:, :-shift])
