@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
@@ -15,6 +15,8 @@ from harness.removal.segments import Segmentation, Segments
 from harness.samples import Samples
 from harness.task import Score
 from harness.units import gather_segments, segment_sizes
+
+Estimator = Literal["process", "least_squares"]
 
 
 @dataclass(frozen=True)

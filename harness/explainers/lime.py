@@ -6,7 +6,15 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import UserError
-from harness.explainers._coalitions import TO_TYPICAL, Game, SegmentRemoval, play
+from harness.explainers._coalitions import TO_TYPICAL, Estimator, Game, SegmentRemoval, play
+from harness.explainers._expected_ridge import (
+    ExpectedRidge,
+    coalition_weights,
+    coefficients_of_process,
+    exact_coefficients,
+    ridge,
+)
+from harness.explainers._lime_coalitions import lime_coalitions
 from harness.option_types import TRIED_SEGMENTS, NotNegative, Range, Several
 from harness.randomness import bits
 from harness.registry import explainer
@@ -17,6 +25,7 @@ from harness.samples import Samples
     access="forward",
     stochastic=True,
     cost="samples F",
+    added={"estimator": "least_squares"},
     renamed={"width": "kernel_width", "alpha": "penalty"},
     tunable={"samples": (250, 4000), "segments": TRIED_SEGMENTS, "kernel_width": (0.1, 1.0)},
 )
@@ -30,6 +39,7 @@ def lime(
     removal: SegmentRemoval = TO_TYPICAL,
     kernel_width: Annotated[float, Range(0.05, 1000)] = 0.25,
     penalty: NotNegative = 1.0,
+    estimator: Estimator = "least_squares",
 ) -> Tensor:
     """LIME: coefficients of a ridge regression of the score on which segments are present, with weights that fall with
     the distance from the whole input (Ribeiro et al. 2016, 1602.04938).
@@ -40,16 +50,26 @@ def lime(
     sqrt(sum z / K) to the whole. The ``penalty`` is on squared coefficients but not on the intercept, as in the
     authors' code. ValueError where ``penalty`` is 0 and ``samples`` at most K, which do not determine the coefficients.
 
+    ``least_squares`` is the method of the paper, the regression of these draws. ``process`` estimates with less error
+    the coefficients that minimise the expectation of the sum that it minimises: the whole input, and ``samples`` - 1
+    times the mean over all coalitions, with the same penalty, so that a penalty shrinks the coefficients as much as
+    ever. A Gaussian process over coalitions takes what segments do together out of the error
+    (``harness.explainers._expected_ridge``). Its coalitions are drawn without replacement, those of each size as often
+    as they weigh in the sum. It tells a fact, the ``standard_error``
+    of a segment's coefficient, the root of the mean square over segments. It is exact from 2^K evaluations on, which
+    are then fewer than ``samples``. ValueError below 2 K evaluations.
+
     Example: f(x) = 2 x1 - x2 is linear in which columns are present. Without a penalty the coefficients at (1, 3) are
     2 * 1 and -1 * 3.
 
     >>> harness.explain("lime", linear, x, target, penalty=0.0, baseline="zero").round(decimals=4)
     tensor([[ 2., -3.]])
     """
-    return play(context, removal, lambda game: _lime(game, samples, kernel_width, penalty))
+    solve = _lime_of_process if estimator == "process" else _lime_of_draws
+    return play(context, removal, lambda game: solve(game, samples, kernel_width, penalty))
 
 
-def _lime(game: Game, draws: int, kernel_width: float, penalty: float) -> Tensor:
+def _lime_of_draws(game: Game, draws: int, kernel_width: float, penalty: float) -> Tensor:
     if penalty == 0 and draws <= game.players:
         raise UserError(f"samples is {draws}, expected more than the {game.players} segments, or penalty above 0")
     masks = bits(game.samples.stream("lime coalitions"), draws * game.players).view(-1, draws, game.players) < 0
@@ -57,20 +77,16 @@ def _lime(game: Game, draws: int, kernel_width: float, penalty: float) -> Tensor
     return ridge(masks, coalition_weights(masks, kernel_width), game.worth(masks), penalty)
 
 
-def coalition_weights(masks: Tensor, width: float) -> Tensor:
-    """The weights (n, M) float64 of coalitions (n, M, K): they fall with the cosine distance 1 - sqrt(sum z / K)."""
-    distance = 1 - masks.double().mean(-1).sqrt()
-    return torch.exp(-(distance**2) / (2 * width**2))
-
-
-def ridge(masks: Tensor, weights: Tensor, worth: Tensor, alpha: float) -> Tensor:
-    """Coefficients (n, K) of weighted ridge regressions, with intercepts, of worths (n, M) on masks (n, M, K), in
-    float64.
-
-    Where the masks leave a direction undetermined and ``alpha`` is 0, the coefficient along it is 0.
-    """
-    present, share = masks.double(), (weights / weights.sum(-1, keepdim=True))[..., None]
-    centred = (present - (share * present).sum(1, keepdim=True)) * weights.sqrt()[..., None]
-    rest = (worth[..., None] - (share * worth[..., None]).sum(1, keepdim=True)) * weights.sqrt()[..., None]
-    gram = centred.mT @ centred + alpha * torch.eye(masks.shape[-1], dtype=torch.float64, device=masks.device)
-    return (torch.linalg.pinv(gram, hermitian=True, rtol=1e-10) @ (centred.mT @ rest))[..., 0]
+def _lime_of_process(game: Game, draws: int, kernel_width: float, penalty: float) -> Tensor:
+    players = game.players
+    target, count = ExpectedRidge(players, draws, kernel_width, penalty), min(draws, 2**players)
+    if count < min(2 * players, 2**players):
+        raise UserError(f"samples is {draws}, expected at least {2 * players} for {players} segments and a process")
+    masks = lime_coalitions(game.samples, target, count)
+    worth = game.worth(masks)
+    if count == 2**players:
+        game.samples.tell(standard_error=torch.zeros(len(game.samples)))
+        return exact_coefficients(masks, worth, target)
+    values, errors = coefficients_of_process(masks, worth, target)
+    game.samples.tell(standard_error=errors.square().mean(1).sqrt())
+    return values

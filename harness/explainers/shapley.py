@@ -7,14 +7,13 @@ confidence intervals over samples assume. The Gram matrices that this takes cost
 from functools import lru_cache
 from itertools import combinations
 from math import comb, factorial
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from harness.errors import NotApplicable, UserError
 from harness.explainers._coalition_pairs import pairs_without_replacement
-from harness.explainers._coalitions import Game, SegmentRemoval, play
+from harness.explainers._coalitions import Estimator, Game, SegmentRemoval, play
 from harness.explainers._odd_games import values_of_odd_part
 from harness.option_types import TRIED_FILLS, TRIED_SEGMENTS, Count, Several
 from harness.predictor import pick
@@ -25,7 +24,6 @@ from harness.samples import Samples
 from harness.units import gather_segments
 
 MOST_EXACT = 12  # segments: 4096 evaluations per sample
-Estimator = Literal["process", "least_squares"]
 
 TO_DATA = SegmentRemoval(background=None)
 FEW_TO_DATA = SegmentRemoval(segments="few", background=None)

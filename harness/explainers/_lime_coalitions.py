@@ -1,0 +1,77 @@
+"""Which coalitions LIME evaluates for its process: drawn by size, or an orthogonal array.
+
+Few evaluations cannot tell what pairs of players do together, which is then noise in the coefficients of single
+players. An orthogonal array of strength 3 keeps it out: no player goes with another one or with a pair. It has no more
+coalitions of the sizes that weigh most than of others, and its regularity hides larger sets behind each other, which
+many evaluations would tell apart. The design is the one that leaves the coefficients the smaller variance under a usual
+prior, which is known before anything is evaluated.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from harness.explainers._coalition_pairs import coalitions_without_replacement
+from harness.explainers._coalition_process import AT_ONCE, seen_by_process
+from harness.explainers._expected_ridge import ExpectedRidge, variance_of_coefficients
+from harness.randomness import stream, uniform
+from harness.samples import Samples
+
+MOST_COMPARED = 8  # draws of each design whose mean variances are compared
+
+
+def lime_coalitions(samples: Samples, target: ExpectedRidge, count: int) -> Tensor:
+    """The coalition of all players and ``count`` - 1 other ones for each sample, (n, count, K) bool, ordered by size.
+
+    ``count`` is at least 2 K, or 2^K if that is less.
+    """
+    if _prefers_array(target, count):
+        return orthogonal_coalitions(samples.stream("lime array"), target.players, count)
+    return _by_size(lambda size: samples.stream(f"lime coalitions of size {size}"), target, count)
+
+
+@lru_cache
+def _prefers_array(target: ExpectedRidge, count: int) -> bool:
+    """Whether an array leaves the coefficients less variance; it is the same for all samples and seeds."""
+    if count >= 2**target.players or 2 ** _bits_of_codes(count) < target.players or seen_by_process(count) < count:
+        return False
+    drawn = torch.arange(max(1, min(MOST_COMPARED, AT_ONCE // count**2)))
+    keys = lambda use: stream(drawn, 0, f"lime design {use}")
+    designs = orthogonal_coalitions(keys("array"), target.players, count), _by_size(keys, target, count)
+    of_array, of_sizes = (variance_of_coefficients(each, target) for each in designs)
+    return of_array < of_sizes
+
+
+def _by_size(keys_of: Callable[[int], Tensor], target: ExpectedRidge, count: int) -> Tensor:
+    """All players, and other coalitions of each size as often as they weigh in the regression."""
+    drawn = coalitions_without_replacement(keys_of, target.players, count - 1, target.shares())
+    return torch.cat([torch.ones_like(drawn[:, :1]), drawn], 1)
+
+
+def orthogonal_coalitions(keys: Tensor, players: int, count: int) -> Tensor:
+    """A random orthogonal array with the coalition of all players, (n, count, players) bool, ordered by size.
+
+    Among the first 2^m of them, the largest power of two within ``count``, every three players are present and absent
+    in all eight ways equally often (strength 3: Hedayat, Sloane and Stufken 1999, Orthogonal Arrays, chapter 4), and
+    each coalition has its complement. The others are a part of the next larger array. Needs 2^(m - 1) >= players.
+
+    Row u has the player with code c where u and c have an even number of bits in common. Codes are different and odd.
+    """
+    bits = _bits_of_codes(count)
+    draws = uniform(keys, 2**bits + players, dtype=torch.float64)
+    codes = draws[:, : 2**bits].topk(players, largest=False).indices * 2 + 1
+    codes = codes + (draws[:, 2**bits :] < 0.5) * 2 ** (bits + 1)
+    digits = lambda numbers: (numbers[..., None] >> torch.arange(bits + 2, device=keys.device)) % 2
+    common = digits(torch.arange(count, device=keys.device)).double() @ digits(codes).double().mT
+    present = common.round().long() % 2 == 0
+    sizes = present.sum(2)
+    sizes[:, 0] = -1  # the coalition of all players, of row 0, comes first
+    order = sizes.argsort(dim=1, stable=True)
+    return present.gather(1, order[..., None].expand(-1, -1, players))
+
+
+def _bits_of_codes(count: int) -> int:
+    """m - 1 of ``orthogonal_coalitions``."""
+    return count.bit_length() - 2
