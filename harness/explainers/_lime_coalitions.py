@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from harness.explainers._coalition_pairs import coalitions_without_replacement
-from harness.explainers._coalition_process import AT_ONCE, seen_by_process
+from harness.explainers._coalition_process import seen_by_process
 from harness.explainers._expected_ridge import ExpectedRidge, variance_of_coefficients
 from harness.randomness import stream, uniform
 from harness.samples import Samples
 
-MOST_COMPARED = 8  # draws of each design whose mean variances are compared
+COMPARED = 4  # draws of each design whose mean variances are compared
 
 
 def lime_coalitions(samples: Samples, target: ExpectedRidge, count: int) -> Tensor:
@@ -37,11 +37,13 @@ def _prefers_array(target: ExpectedRidge, count: int) -> bool:
     """Whether an array leaves the coefficients less variance; it is the same for all samples and seeds."""
     if count >= 2**target.players or 2 ** _bits_of_codes(count) < target.players or seen_by_process(count) < count:
         return False
-    drawn = torch.arange(max(1, min(MOST_COMPARED, AT_ONCE // count**2)))
-    keys = lambda use: stream(drawn, 0, f"lime design {use}")
-    designs = orthogonal_coalitions(keys("array"), target.players, count), _by_size(keys, target, count)
-    of_array, of_sizes = (variance_of_coefficients(each, target) for each in designs)
-    return of_array < of_sizes
+    variances = [0.0, 0.0]
+    for number in range(COMPARED):
+        keys = lambda use, number=number: stream(torch.tensor([number]), 0, f"lime design {use}")
+        array = orthogonal_coalitions(keys("array"), target.players, count)
+        for place, design in enumerate((array, _by_size(keys, target, count))):
+            variances[place] += variance_of_coefficients(design, target)
+    return variances[0] < variances[1]
 
 
 def _by_size(keys_of: Callable[[int], Tensor], target: ExpectedRidge, count: int) -> Tensor:

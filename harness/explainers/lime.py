@@ -52,12 +52,12 @@ def lime(
 
     ``least_squares`` is the method of the paper, the regression of these draws. ``process`` estimates with less error
     the coefficients that minimise the expectation of the sum that it minimises: the whole input, and ``samples`` - 1
-    times the mean over all coalitions, with the same penalty, so that a penalty shrinks the coefficients as much as
-    ever. A Gaussian process over coalitions takes what segments do together out of the error
-    (``harness.explainers._expected_ridge``). Its coalitions are drawn without replacement, those of each size as often
-    as they weigh in the sum. It tells a fact, the ``standard_error``
-    of a segment's coefficient, the root of the mean square over segments. It is exact from 2^K evaluations on, which
-    are then fewer than ``samples``. ValueError below 2 K evaluations.
+    times the mean over all coalitions, beside the same penalty, which so shrinks the coefficients as much as with
+    ``samples`` draws. A Gaussian process over coalitions, in which single segments are free, takes what segments do
+    together out of the error (``harness.explainers._expected_ridge``). Its coalitions are drawn without replacement, as
+    often as their sizes weigh in the sum, or are an orthogonal array (``harness.explainers._lime_coalitions``). It
+    tells a fact, the ``standard_error`` of a segment's coefficient, the root of the mean square over segments. From 2^K
+    ``samples`` on it is exact, with 2^K evaluations. ValueError where ``samples`` is below 2 K, and below 2^K.
 
     Example: f(x) = 2 x1 - x2 is linear in which columns are present. Without a penalty the coefficients at (1, 3) are
     2 * 1 and -1 * 3.

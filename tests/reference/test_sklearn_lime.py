@@ -10,7 +10,7 @@ from skimage.transform import resize
 from sklearn.linear_model import Ridge
 from sklearn.metrics import pairwise_distances
 
-from harness.explainers.lime import coalition_weights, ridge
+from harness.explainers._expected_ridge import coalition_weights, ridge
 from harness.removal.segments import superpixels
 
 

@@ -7,7 +7,7 @@ ones as a share of their squared length; its mean is over games and seeds.
 
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from math import comb
 from pathlib import Path
@@ -138,48 +138,47 @@ ESTIMATORS: dict[str, Estimator] = {
 }
 
 
-def errors_of(games: Games, budgets=BUDGETS, seeds: int = SEEDS, estimators=tuple(ESTIMATORS)) -> pd.DataFrame:
-    """The errors: columns game, budget, estimator, seed, evaluations and error."""
+def errors_of(
+    games: Games, estimators: Mapping[str, Estimator], exact: Callable[[Games, str, int], np.ndarray]
+) -> pd.DataFrame:
+    """The errors: columns game, budget, estimator, seed, evaluations and error.
+
+    ``exact`` has the values (games, K) that an estimator of this name should find with a budget.
+    """
     rows = []
-    exact = games.exact.numpy()
-    for budget in budgets:
+    for budget in BUDGETS:
         if not 4 * games.players <= budget < 2**games.players - 2:
             continue
-        for estimator in estimators:
+        for name, estimator in estimators.items():
+            right = exact(games, name, budget)
             for number, worths in enumerate(games.worths):
-                for seed in range(seeds):
+                for seed in range(SEEDS):
                     model = TableGame(worths).eval()
-                    found = ESTIMATORS[estimator](model, games.players, budget, seed)
-                    error = ((found - exact[number]) ** 2).sum() / (exact[number] ** 2).sum()
-                    about = {"game": games.name, "budget": budget, "estimator": estimator}
+                    found = estimator(model, games.players, budget, seed)
+                    error = ((found - right[number]) ** 2).sum() / (right[number] ** 2).sum()
+                    about = {"game": games.name, "budget": budget, "estimator": name}
                     rows.append({**about, "seed": seed, "evaluations": model.rows, "error": float(error)})
     return pd.DataFrame(rows)
 
 
 def mean_errors(found: pd.DataFrame) -> pd.DataFrame:
-    """A row for each game and budget, a column for each estimator."""
+    """A row for each game and budget, a column for each estimator in the order in which they come."""
     table = found.groupby(["game", "budget", "estimator"], sort=False)["error"].mean().unstack("estimator")
-    return table[[name for name in ESTIMATORS if name in table]]
+    return table[list(dict.fromkeys(found["estimator"]))]
 
 
-def ratios(means: pd.DataFrame, rival: str, budget: int) -> pd.Series:
-    """Our error over a rival's for each game at a budget."""
-    own = means.xs(budget, level="budget")
-    return own[OURS] / own[rival]
-
-
-def _page_part(found: pd.DataFrame) -> str:
+def tables_of(found: pd.DataFrame) -> list[str]:
+    """Lines of two tables: errors with 512 evaluations, and those of the first estimator over those of each other."""
     means = mean_errors(found)
     shown = means.xs(512, level="budget")
     rows = [(game, *(f"{each:.1e}" for each in row)) for game, row in zip(shown.index, shown.to_numpy(), strict=True)]
-    lines = [as_table(("512 evaluations", *shown.columns), rows), ""]
-    head = ("our error as a share of that of", *(f"{budget}" for budget in BUDGETS))
+    ours, *rivals = means.columns
     of_rivals = []
-    for rival in list(ESTIMATORS)[1:]:
-        each = [ratios(means, rival, budget) for budget in BUDGETS]
-        of_rivals.append((rival, *(significant(float(np.exp(np.log(values).mean()))) for values in each)))
-    lines += [as_table(head, of_rivals), "", f"![error against evaluations](speed/{PICTURE.name})"]
-    return "\n".join(lines)
+    for rival in rivals:
+        each = [means.xs(budget, level="budget") for budget in BUDGETS]
+        of_rivals.append((rival, *(significant(float(np.exp(np.log(own[ours] / own[rival]).mean()))) for own in each)))
+    head = ("our error as a share of that of", *(f"{budget}" for budget in BUDGETS))
+    return [as_table(("512 evaluations", *means.columns), rows), "", as_table(head, of_rivals)]
 
 
 def _drawn(found: pd.DataFrame) -> Figure:
@@ -201,10 +200,11 @@ def _drawn(found: pd.DataFrame) -> Figure:
 
 def main() -> None:
     """Measure all games, print, and write the page and the picture."""
-    found = pd.concat([errors_of(games) for games in all_games()], ignore_index=True)
+    exact = lambda games, name, budget: games.exact.numpy()
+    found = pd.concat([errors_of(games, ESTIMATORS, exact) for games in all_games()], ignore_index=True)
     PICTURE.parent.mkdir(exist_ok=True)
     save_picture(_drawn(found), PICTURE, 1600, 64)
-    part = _page_part(found)
+    part = "\n".join([*tables_of(found), "", f"![error against evaluations](speed/{PICTURE.name})"])
     PAGE.write_text(replaced(PAGE.read_text(encoding="utf-8"), MARK, part), encoding="utf-8")
     print(part)
 

@@ -42,7 +42,13 @@ PICTURES = {
     "shapley_sampling": GROUPED | {"permutations": ({}, 2, 4)},
     "sobol_attribution": GROUPED | {"samples": ({}, 4, 8)},
     "hsic_attribution": GROUPED | {"samples": ({}, 20, 30)},
-    "lime": GROUPED | {"samples": ({}, 40, 60), "kernel_width": ({}, 0.25, 0.5), "penalty": ({}, 1.0, 0.1)},
+    "lime": GROUPED
+    | {
+        "samples": ({}, 40, 60),
+        "kernel_width": ({}, 0.25, 0.5),
+        "penalty": ({}, 1.0, 0.1),
+        "estimator": ({}, "process", "least_squares"),
+    },
     "integrated_gradients": PATH | {"method": ({}, "gausslegendre", "riemann_left")},
     "idgi": PATH,
     "guided_ig": PATH | {"fraction": ({}, 0.25, 0.6), "max_dist": ({}, 0.02, 0.3)},

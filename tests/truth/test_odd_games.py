@@ -8,7 +8,8 @@ import torch
 
 import harness
 from harness import api
-from harness.explainers import _odd_games as process
+from harness.explainers import _coalition_process as process
+from harness.explainers import _odd_games as odd_games
 from harness.explainers._coalition_pairs import LISTED, pairs_without_replacement
 from harness.explainers.shapley import all_coalitions, values_from_worths
 
@@ -44,15 +45,15 @@ def test_the_posterior_is_that_of_the_coefficients_of_all_sets(players, monkeypa
     present, seen, total = coalitions[rows][None], odd[rows][None], (worth[-1] - worth[0])[None]
     signs = torch.cat([torch.ones(1, 1, players), present * 2.0 - 1], 1).double()
     for rate, noise in ((1, 2), (5, 0)):
-        tables, given = process._tables(players, torch.device("cpu")), torch.cat([total / 2, seen[0]])
-        own = process._Process(
+        tables, given = odd_games._tables(players, torch.device("cpu")), torch.cat([total / 2, seen[0]])
+        own = process.CoalitionProcess(
             signs,
-            process._players_apart(signs, signs),
+            process.players_apart(signs, signs),
             given[None],
             tables.between[rate][None],
             torch.tensor([process.NOISES[noise]]),
         )
-        values, errors = own.values(tables.with_value[rate][None], tables.of_value[rate][None])
+        values, errors = odd_games._values_of_process(own, tables.with_value[rate][None], tables.of_value[rate][None])
         variance, at = prior(sets, process.RATES[rate], process.FREE), torch.cat([torch.tensor([2**players - 1]), rows])
         noises = torch.full((len(at),), process.NOISES[noise]).double()
         noises[0] = process.EXACT
@@ -85,12 +86,12 @@ def test_the_values_depend_on_the_odd_part_alone_as_the_formula_of_the_sets_says
 
 def test_the_likelihood_is_that_of_contrasts_that_single_players_do_not_enter(seed):
     signs = torch.cat([torch.ones(1, 1, 4), torch.randn(1, 20, 4).sign()], 1).double()
-    seen, tables = torch.randn(1, 21).double(), process._tables(4, torch.device("cpu"))
-    differ = process._players_apart(signs, signs)
+    seen, tables = torch.randn(1, 21).double(), odd_games._tables(4, torch.device("cpu"))
+    differ = process.players_apart(signs, signs)
     contrasts = torch.linalg.qr(signs[0], mode="complete").Q[:, 4:].T  # (17, 21)
     found, expected = [], []
     for rate, noise in ((0, 0.1), (3, 0.1), (3, 1.0), (6, 0.001)):
-        own = process._Process(signs, differ, seen, tables.between[rate][None], torch.tensor([noise]))
+        own = process.CoalitionProcess(signs, differ, seen, tables.between[rate][None], torch.tensor([noise]))
         found.append(float(own.log_likelihood()))
         variances = torch.full((21,), noise).double().index_fill_(0, torch.tensor([0]), process.EXACT)
         covariance = contrasts @ (tables.between[rate][differ[0]] + torch.diag(variances)) @ contrasts.T
@@ -106,7 +107,7 @@ def test_additive_games_are_exact_and_have_no_error(players, pairs, seed):
     weight = torch.randn(1, players, dtype=torch.float64)
     present = pairs_without_replacement(samples_of(1, players), players, pairs)
     odd = ((present.double() * 2 - 1) @ weight[0]) / 2
-    values, errors = process.values_of_odd_part(present, odd, weight.sum(1))
+    values, errors = odd_games.values_of_odd_part(present, odd, weight.sum(1))
     torch.testing.assert_close(values, weight, atol=1e-6, rtol=0)
     assert errors.isnan().all() if pairs < players + process.LEAST_SPARE - 1 else errors.max() < 1e-6
 
@@ -191,12 +192,12 @@ def test_of_very_many_pairs_some_have_a_process_and_the_others_correct_it(monkey
     present = pairs_without_replacement(samples_of(20, players), players, pairs)
     at = (present * 2 ** torch.arange(players)).sum(2)
     odd, total = (worth[0, at] - worth[0, 2**players - 1 - at]) / 2, (worth[:, -1] - worth[:, 0]).expand(20)
-    monkeypatch.setattr(process, "MOST_PAIRS", 100)
-    values, errors = process.values_of_odd_part(present, odd, total)
+    monkeypatch.setattr(process, "MOST_SEEN", 100)
+    values, errors = odd_games.values_of_odd_part(present, odd, total)
     off = values - exact
     torch.testing.assert_close(values.sum(1), total)
     assert off.mean(0).abs().max() < 4 * off.std(0).max() / 20**0.5  # unbiased within its error
     assert 0.6 < float((off.square().mean() / errors.square().mean()).sqrt()) < 1.6
-    first = process._evenly(pairs, 100)
-    alone, _ = process.values_of_odd_part(present[:, first], odd[:, first], total)
+    first = process.evenly(pairs, 100)
+    alone, _ = odd_games.values_of_odd_part(present[:, first], odd[:, first], total)
     assert off.square().mean() < 0.6 * (alone - exact).square().mean()
