@@ -13,6 +13,7 @@ and denominator partly cancel. The process does not use attributions, so that al
 is fitted once for all of them.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -116,11 +117,11 @@ def fit_surrogate(subsets: Subsets, outputs: Tensor) -> Surrogate:
     for row in fits.nonzero()[:, 0].tolist():
         one, present = subsets.take(row), subsets.groups.present[row]
         process = _process_with_errors(
-            _signs_of_sets(one.evaluated[0], present).unflatten(0, (sizes, draws)), outputs[row]
+            signs_of_sets(one.evaluated[0], present).unflatten(0, (sizes, draws)), outputs[row]
         )
         errors[row] = process.errors
         for size in range(sizes):
-            predicted[row, size] = process.predict(_signs_of_sets(one.new(size, count)[0], present), size)
+            predicted[row, size] = process.predict(signs_of_sets(one.new(size, count)[0], present), size)
         sign_of_life()
     surrogate = Surrogate(outputs, errors, predicted)
     enough = surrogate.explained >= LEAST_EXPLAINED
@@ -132,7 +133,7 @@ def fit_surrogate(subsets: Subsets, outputs: Tensor) -> Surrogate:
     return surrogate
 
 
-def _signs_of_sets(packed: Tensor, present: Tensor) -> Tensor:
+def signs_of_sets(packed: Tensor, present: Tensor) -> Tensor:
     """Packed sets (R, bytes) as 1 for groups that are in a set and -1 for the others (R, K), of those present (G,)."""
     return unpack(packed, len(present))[:, present].double() * 2 - 1
 
@@ -175,16 +176,12 @@ class SubsetProcess:
 
     def predict(self, signs: Tensor, size: int) -> Tensor:
         """The outputs (R,) of other subsets (R, K) of the size with this index."""
-        covariance = _covariance_of_sets(signs, self.signs.flatten(0, 1), self.curvature)
+        covariance = covariance_of_sets(signs, self.signs.flatten(0, 1), self.curvature)
         return covariance @ self.coefficients.flatten() + LEVEL * self.coefficients[size].sum() + self.middle
 
 
 def _fit_process(signs: Tensor, outputs: Tensor) -> SubsetProcess:
-    """The process for outputs (S, F) of subsets (S, F, K).
-
-    For each curvature and noise the errors of predictions from the others have a closed form (Rasmussen and Williams
-    2006, Gaussian Processes for Machine Learning, 5.4.2); the settings with the smallest mean squared error are used.
-    """
+    """The process for outputs (S, F) of subsets (S, F, K), with the settings that predict best from the others."""
     sizes, draws = outputs.shape
     middle = outputs.mean()
     outputs = outputs - middle
@@ -195,21 +192,36 @@ def _fit_process(signs: Tensor, outputs: Tensor) -> SubsetProcess:
         nothing = torch.zeros_like(outputs)
         return SubsetProcess(signs, nothing, nothing, 0.0, middle)
     weight = (spread / spread.mean() + LEAST_WEIGHT)[size]
-    root, found = weight.sqrt(), []
+    found = []
     for curvature in CURVATURES:
-        covariance = _covariance_of_sets(seen, seen, curvature) + levels
-        scale, axes = torch.linalg.eigh(covariance / (root[:, None] * root))
-        turned, squares = axes.T @ (outputs.flatten() / root), axes.square()
-        for noise in NOISES:
-            inverse = 1 / (scale.clamp(min=0) + noise * (1 + curvature))
-            coefficients = axes @ (inverse * turned) / root
-            errors = coefficients * weight / (squares @ inverse)
-            found.append(((errors.square() / weight).mean().item(), curvature, coefficients, errors))
+        covariance = covariance_of_sets(seen, seen, curvature) + levels
+        noises = [noise * (1 + curvature) for noise in NOISES]
+        fits = fits_leaving_one_out(covariance, weight, outputs.flatten(), noises)
+        found += [(missed, curvature, coefficients, errors) for missed, coefficients, errors in fits]
     _, curvature, coefficients, errors = min(found, key=lambda each: each[0])
     return SubsetProcess(signs, errors.view(sizes, draws), coefficients.view(sizes, draws), curvature, middle)
 
 
-def _covariance_of_sets(first: Tensor, second: Tensor, curvature: float) -> Tensor:
+def fits_leaving_one_out(
+    covariance: Tensor, weight: Tensor, outputs: Tensor, noises: Sequence[float]
+) -> Iterator[tuple[float, Tensor, Tensor]]:
+    """For each noise, how a process with this covariance (F, F) predicts the outputs (F,): their mean squared error
+    by weight, the coefficients (F,) of the covariances in a prediction, and the errors (F,).
+
+    ``weight`` (F,) times the noise is the variance of the noise. Each error is that of the prediction from the other
+    outputs, in closed form (Rasmussen and Williams 2006, Gaussian Processes for Machine Learning, 5.4.2).
+    """
+    root = weight.sqrt()
+    scale, axes = torch.linalg.eigh(covariance / (root[:, None] * root))
+    turned, squares = axes.T @ (outputs / root), axes.square()
+    for noise in noises:
+        inverse = 1 / (scale.clamp(min=0) + noise)
+        coefficients = axes @ (inverse * turned) / root
+        errors = coefficients * weight / (squares @ inverse)
+        yield (errors.square() / weight).mean().item(), coefficients, errors
+
+
+def covariance_of_sets(first: Tensor, second: Tensor, curvature: float) -> Tensor:
     """Prior covariance of the outputs of sets (A, K) and (B, K) of signs, but for the levels of sizes: (A, B)."""
     alike = first @ second.T / first.shape[1]
     return alike + curvature * alike.square()

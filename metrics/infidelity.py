@@ -1,7 +1,7 @@
 """Infidelity: how well attributions predict the change of the output under random perturbations."""
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -10,8 +10,10 @@ from torch import Tensor
 from harness.batch import Batch, Scores
 from harness.errors import NotApplicable
 from harness.metrics._groups import Grouping, Groups, make_groups
+from harness.metrics._removal_surrogate import Removals, fit_changes, with_other_coins, with_other_squares
 from harness.metrics._sets import outputs_without, pack_chunks, set_sums
 from harness.metrics._similarity import with_reason
+from harness.metrics._squares import count_squares, squares_numbered, units_within
 from harness.option_types import ChangeOfInput, Count, Size
 from harness.predictor import pick
 from harness.randomness import bits, integers, normal, skip
@@ -32,6 +34,7 @@ def _unit_of_error(options: Mapping[str, Any]) -> str:
     unit=_unit_of_error,
     span=(0, None),
     renamed={"samples": "draws", "largest": "largest_side", "noise": "relative_noise"},
+    added={"surrogate": False},
 )
 def infidelity(
     batch: Batch,
@@ -44,6 +47,7 @@ def infidelity(
     baseline: BaselineName | Tensor = "typical",
     score: Score = "logit",
     convention: Literal["auto", "contribution", "local"] = "auto",
+    surrogate: bool = False,
 ) -> Scores:
     """Mean squared error of the changes of the output that the attributions predict (Yeh et al. 2019, 1901.09392).
 
@@ -62,9 +66,13 @@ def infidelity(
     and are summed over z; ``auto`` takes what the explainer declares, and contribution without an explainer. The maps
     are the raw ones, with all their channels.
 
+    ``surrogate``: the error over all squares, or subsets, is estimated with a surrogate of the change of the output,
+    which is fitted to the drawn ones (``harness.metrics._removal_surrogate``) and makes the estimate more accurate.
+
     NaN where no draw changes the input and, with another ``scaling`` than ``none``, where no draw changes the output or
     has an attribution other than 0. NotApplicable: ``gaussian`` with contribution maps, ``square`` on inputs without
-    neighbouring units, and a table without training inputs unless ``baseline`` needs none.
+    neighbouring units, ``surrogate`` with ``gaussian``, and a table without training inputs unless ``baseline`` needs
+    none.
 
     For f = 2 x_0 - x_1 the contributions (2, -1) predict every change. If the second is missing, the error is 1 in the
     half of the draws that remove x_1:
@@ -75,24 +83,36 @@ def infidelity(
     [0.0, 0.5]
     """
     perturbation, largest_side = _chosen_perturbation(batch.samples, perturbation, largest_side)
+    if surrogate and perturbation == "gaussian":
+        raise NotApplicable(
+            "a surrogate learns removed squares or subsets and no Gaussian noise (give surrogate=false)"
+        )
     local = _is_local(batch, convention)
+    of_draws = lambda tracked: batch.samples.clean(score)[:, None].double() - pick(tracked, score).double()
+    weights = None
     if perturbation == "gaussian":
         predicted, changed = _changes_by_noise(batch, draws, relative_noise, local)
+        change = of_draws(changed)
     else:
-        predicted, changed = _changes_by_removal(batch, perturbation, draws, largest_side, baseline, local)
-    change = batch.samples.clean(score)[:, None].double() - pick(changed, score).double()
+        removal = _Removal(perturbation, draws, largest_side, baseline)
+        values = _values_of_units(batch, baseline, local)
+        predicted, changed = _changes_by_removal(batch.samples, removal, values)
+        change = of_draws(changed)
+        if surrogate:
+            weights = _weights_of_draws(batch.samples, removal, values, predicted, change, score)
     reason = "no draw changes the input, has an attribution other than 0, or changes the output"
-    values = mean_squared_error(predicted, change, scaling)
-    return with_reason(values.masked_fill(_untouched(batch, perturbation, baseline), float("nan")), reason)
+    errors = mean_squared_error(predicted, change, scaling, weights)
+    return with_reason(errors.masked_fill(_untouched(batch, perturbation, baseline), float("nan")), reason)
 
 
-def mean_squared_error(predicted: Tensor, change: Tensor, scaling: str) -> Tensor:
-    """The infidelity (N,) of predicted and true changes of the output (N, draws), rescaled."""
+def mean_squared_error(predicted: Tensor, change: Tensor, scaling: str, weights: Tensor | None = None) -> Tensor:
+    """The infidelity (N,) of predicted and true changes of the output (N, draws), rescaled; ``weights`` have mean 1."""
+    mean = lambda values: (values if weights is None else values * weights).mean(1)
     if scaling == "none":
-        return (predicted - change).square().mean(1)
-    factor = (change * predicted).mean(1) / predicted.square().mean(1)  # 0 / 0 is NaN
-    rescaled = (change - factor[:, None] * predicted).square().mean(1)
-    normalised = rescaled / change.square().mean(1)  # NaN where the output never changes: any map would be perfect
+        return mean((predicted - change).square())
+    factor = mean(change * predicted) / mean(predicted.square())  # 0 / 0 is NaN
+    rescaled = mean((change - factor[:, None] * predicted).square())
+    normalised = rescaled / mean(change.square())  # NaN where the output never changes: any map would be perfect
     return normalised if scaling == "normalised" else rescaled.where(normalised.isfinite(), normalised)
 
 
@@ -119,19 +139,60 @@ def _is_local(batch: Batch, convention: str) -> bool:
     return batch.explainer is not None and batch.explainer.convention == "local"
 
 
-def _changes_by_removal(
-    batch: Batch, perturbation: str, draws: int, largest: int, baseline: str | Tensor, local: bool
-) -> tuple[Tensor, Tensor]:
-    """The changes (N, draws) that attributions predict for removed sets, and the tracked outputs without the sets."""
-    samples = batch.samples
+@dataclass(frozen=True)
+class _Removal:
+    """How sets of units are removed: the options of ``infidelity``, but for ``auto``."""
+
+    perturbation: str
+    draws: int
+    largest: int
+    baseline: str | Tensor
+
+    @property
+    def sets_key(self) -> tuple[Hashable, ...]:
+        """What the sets depend on."""
+        return "infidelity", self.perturbation, self.draws, self.largest if self.perturbation == "square" else None
+
+
+def _values_of_units(batch: Batch, baseline: str | Tensor, local: bool) -> Tensor:
+    """What attributions say that each unit adds to the change of the output (N, *units), float64."""
     if local:
         _need_every_number(batch)
-    units = make_groups(samples, Grouping())
-    key = ("infidelity", perturbation, draws, largest if perturbation == "square" else None)
-    packed = samples.shared(key, lambda: removed_sets(samples, units, perturbation, draws, largest))
-    tracked = samples.outputs((*key, baseline), lambda: outputs_without(samples, units, packed, baseline))
+    samples = batch.samples
     maps = batch.raw * (samples.inputs - samples.baseline(baseline)) if local else batch.raw
-    return set_sums(samples.units.reduce(maps.double()).flatten(1), packed), tracked
+    return samples.units.reduce(maps.double())
+
+
+def _changes_by_removal(samples: Samples, removal: _Removal, values: Tensor) -> tuple[Tensor, Tensor]:
+    """The changes (N, draws) that the values (N, *units) predict for removed sets, and the outputs without the sets."""
+    units = make_groups(samples, Grouping())
+    packed = _packed_sets(samples, units, removal)
+    without = lambda: outputs_without(samples, units, packed, removal.baseline)
+    return set_sums(values.flatten(1), packed), samples.outputs((*removal.sets_key, removal.baseline), without)
+
+
+def _packed_sets(samples: Samples, units: Groups, removal: _Removal) -> Tensor:
+    make = lambda: removed_sets(samples, units, removal.perturbation, removal.draws, removal.largest)
+    return samples.shared(removal.sets_key, make)
+
+
+def _weights_of_draws(
+    samples: Samples, removal: _Removal, values: Tensor, predicted: Tensor, change: Tensor, score: str
+) -> Tensor:
+    """The weights (N, draws) with which a surrogate of the changes (N, draws) makes the draws stand for all sets."""
+    removals = samples.shared(("removals", *removal.sets_key), lambda: _with_others(samples, removal))
+    key = ("removal surrogate", *removal.sets_key, removal.baseline, score)
+    return samples.shared(key, lambda: fit_changes(removals, change)).weights(predicted, removals.sums(values))
+
+
+def _with_others(samples: Samples, removal: _Removal) -> Removals:
+    """The removed sets, with others that a surrogate predicts."""
+    if removal.perturbation == "square":
+        keys = samples.stream("infidelity square")
+        return with_other_squares(
+            samples, random_squares(samples, keys, removal.draws, removal.largest), removal.largest
+        )
+    return with_other_coins(samples, _packed_sets(samples, make_groups(samples, Grouping()), removal))
 
 
 def _need_every_number(batch: Batch) -> None:
@@ -143,37 +204,21 @@ def removed_sets(samples: Samples, units: Groups, perturbation: str, draws: int,
     """Packed random sets of units to remove (N, draws, bytes)."""
     keys, count = samples.stream(f"infidelity {perturbation}"), samples.units.count
     if perturbation == "square":
-        squares = _random_squares(samples, keys, draws, largest)
-        return pack_chunks(keys, draws, count, lambda rows, start, number: squares(rows, start, number).flatten(2))
+        squares, shape = random_squares(samples, keys, draws, largest), samples.units.shape
+        within = lambda rows, start, number: units_within(squares[rows, start : start + number], shape).flatten(2)
+        return pack_chunks(keys, draws, count, within)
     coins = lambda rows, start, number: bits(keys[rows], number * count, start * count) < 0
     return pack_chunks(keys, draws, count, lambda *chunk: coins(*chunk).unflatten(1, (-1, count)))
 
 
-def _random_squares(samples: Samples, keys: Tensor, draws: int, largest: int) -> Callable[[slice, int, int], Tensor]:
-    """``squares(rows, start, number)``: (rows, number, *units) bool, True within each draw's square."""
+def random_squares(samples: Samples, keys: Tensor, draws: int, largest: int) -> Tensor:
+    """Random squares (N, draws, axes + 1), each as likely as any other (``harness.metrics._squares``)."""
     shape = samples.units.shape
     if samples.units.modality == "table" or len(shape) > 2:
         raise NotApplicable(
             "squares need neighbouring units, which these inputs do not have (give perturbation=subset)"
         )
-    sides = range(1, min(largest, *shape) + 1)
-    positions = torch.tensor([math.prod(length - side + 1 for length in shape) for side in sides], device=keys.device)
-    drawn = integers(keys, int(positions.sum()), draws)
-    side = torch.searchsorted(positions.cumsum(0), drawn, right=True)
-    place, side = drawn - (positions.cumsum(0) - positions)[side], side + 1
-    across = shape[-1] - side + 1
-    corners = [place // across, place % across] if len(shape) == 2 else [place]
-
-    def squares(rows: slice, start: int, number: int) -> Tensor:
-        part = (rows, slice(start, start + number))
-        within = torch.ones((), dtype=torch.bool, device=keys.device)
-        for axis, (corner, length) in enumerate(zip(corners, shape, strict=True)):
-            offset = torch.arange(length, device=keys.device) - corner[part][..., None]
-            inside = (offset >= 0) & (offset < side[part][..., None])
-            within = within & inside.view(*inside.shape[:2], *(length if a == axis else 1 for a in range(len(shape))))
-        return within
-
-    return squares
+    return squares_numbered(integers(keys, count_squares(shape, largest), draws), shape, largest)
 
 
 def _changes_by_noise(batch: Batch, draws: int, noise: float, local: bool) -> tuple[Tensor, Tensor]:

@@ -166,6 +166,7 @@ METRIC_OPTIONS = {
         "baseline": ({}, *BASELINES),
         "score": ({}, "logit", "probability"),
         "convention": ({"baseline": "mean"}, "contribution", "local"),
+        "surrogate": ({"draws": 150}, False, True),
     },
     "max_sensitivity": NOISE | {"absolute": ({}, False, True)},
     "avg_sensitivity": NOISE | {"absolute": ({}, False, True)},

@@ -114,7 +114,7 @@ def test_errors_in_closed_form_are_those_of_processes_without_the_subset(seed):
     spread = outputs.var(-1, correction=0)
     weight = (spread / spread.mean() + _subset_surrogate.LEAST_WEIGHT)[size]
     levels = _subset_surrogate.LEVEL * (size[:, None] == size).double()
-    covariance = _subset_surrogate._covariance_of_sets(seen, seen, process.curvature) + levels
+    covariance = _subset_surrogate.covariance_of_sets(seen, seen, process.curvature) + levels
     missed = {}
     for noise in _subset_surrogate.NOISES:
         own = torch.diag(weight * noise * (1 + process.curvature))

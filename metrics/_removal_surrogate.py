@@ -1,0 +1,313 @@
+"""Mean squared errors over random removals from fewer evaluations: a surrogate of the change, and what it misses.
+
+The plain estimate is the mean over the M removals that the model was evaluated on. Here a Gaussian process is fitted to
+the changes D of the output. It predicts them for all removals, or for as many new ones as wanted, where the change P
+that attributions predict is known too. The evaluated removals are then weighted such that, with each of their changes
+predicted from the others, they have the moments E[P^2], E[P D] and E[D^2] that are predicted for all (control
+variates in the form of calibrated weights: Deville and Sarndal 1992, doi 10.1080/01621459.1992.10475217; Owen 2013,
+Monte Carlo theory, chapter 8). The weights are not negative. So no error is, a map that predicts every change has the
+error 0, and a normalised error is at most 1. Without a prediction of use the weights would be about equal.
+
+If all removals can be listed, those that were evaluated stand for themselves, so that once all were the value is exact.
+
+The process has effects of single places and of pairs of them. Those of a square are alike for near places: the
+covariance of two places falls exponentially with their distance, and that of two squares is the sum over their places.
+The process does not use attributions, so that all explainers are treated alike, and it is fitted once for all of them.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from harness.messages import say, sign_of_life
+from harness.metrics._sets import pack, set_sums
+from harness.metrics._squares import count_squares, square_sums, squares_numbered
+from harness.metrics._subset_surrogate import (
+    LEVEL,
+    covariance_of_sets,
+    fits_leaving_one_out,
+    signs_of_sets,
+)
+from harness.randomness import bits, integers
+from harness.samples import Samples
+
+LISTED = 2**14  # removals that are all predicted if they are no more than this
+NEW = 2**13  # else new ones, or twice as many as were evaluated, if that is more
+LEAST_PREDICTED = 0.5  # share of the variance of the changes from which the surrogate is used
+LEAST_DRAWS = 40  # different removals from which the surrogate is used: the weights have three moments to meet
+MOST = 1024  # evaluated removals that enter the process, whose cost grows with the cube of their number
+REACHES = (0.0, 1 / 28, 3 / 28)  # distance at which places are alike by 1 / e, as a share of the shortest axis
+CURVATURES = (0.0, 0.3, 1.0, 4.0)  # variance of pairs' effects, as a share of that of single places' effects
+NOISES = (1e-6, 1e-4, 1e-3, 1e-2, 0.1, 1.0)  # variance as a share of that of the effects
+PART = 2**20  # covariances that are held at once in a prediction
+
+Covariance = Callable[[Tensor, Tensor], Tensor]  # removals (A, K) and (B, K) -> (A, B)
+
+
+class Removals(Protocol):
+    """Removals of N samples: those that the model was evaluated on, and others.
+
+    drawn   (N, M, K) a description of each evaluated one
+    others  (N or 1, R, K) of others: all there are, or new ones, or none if they cannot be predicted
+    listed  whether the others are all there are, each of them once
+    level   prior variance of a constant that is added to the changes
+    """
+
+    drawn: Tensor
+    others: Tensor
+    listed: bool
+    level: float
+
+    def sums(self, values: Tensor) -> Tensor:
+        """The sums (N, R) of values (N, *units) within the others, float64."""
+
+    def covariances(self, seen: Tensor) -> Iterator[Covariance]:
+        """The prior covariances to choose from, but for the level, for a process that is fitted to some removals."""
+
+
+@dataclass(frozen=True)
+class Squares:
+    """Squares on units of this shape, described as in ``harness.metrics._squares``."""
+
+    drawn: Tensor
+    others: Tensor
+    listed: bool
+    shape: tuple[int, ...]
+    level: float = 0.0  # the smaller a square, the smaller its change
+
+    def sums(self, values: Tensor) -> Tensor:
+        """The sums (N, R) of values (N, *units) within the others, float64."""
+        return square_sums(values, self.others)
+
+    def covariances(self, seen: Tensor) -> Iterator[Covariance]:
+        """Those with the reach of places and the effects of pairs to choose from."""
+        for share in REACHES:
+            tables = [_summed_likeness(length, share * min(self.shape), seen.device) for length in self.shape]
+            for curvature in CURVATURES:
+                yield _covariance_of_squares(tables, seen, curvature)
+
+
+@dataclass(frozen=True)
+class Coins:
+    """Sets that hold each unit with probability 1/2, described by their bytes (``harness.metrics._sets.pack``)."""
+
+    drawn: Tensor
+    others: Tensor
+    listed: bool
+    units: int
+    level: float = LEVEL
+
+    def sums(self, values: Tensor) -> Tensor:
+        """The sums (N, R) of values (N, *units) within the others, float64."""
+        return set_sums(values.flatten(1), self.others.expand(len(values), -1, -1))
+
+    def covariances(self, seen: Tensor) -> Iterator[Covariance]:
+        """Those with the effects of pairs to choose from."""
+        everyone = torch.ones(self.units, dtype=torch.bool, device=seen.device)
+        for curvature in CURVATURES:
+            yield lambda first, second, curvature=curvature: covariance_of_sets(
+                signs_of_sets(first, everyone), signs_of_sets(second, everyone), curvature
+            )
+
+
+def with_other_squares(samples: Samples, drawn: Tensor, largest: int) -> Squares:
+    """The drawn squares (N, M, axes + 1) of side 1 to ``largest``, with others."""
+    shape = samples.units.shape
+    count = count_squares(shape, largest)
+    numbers = _numbers_of_others(samples, count, drawn.shape[1], "other squares")
+    return Squares(drawn, squares_numbered(numbers, shape, largest), count <= LISTED, shape)
+
+
+def with_other_coins(samples: Samples, drawn: Tensor) -> Coins:
+    """The drawn packed sets (N, M, bytes) of units, with others; none if units are more than draws, which do not tell
+    the effect of each."""
+    units = samples.units.count
+    if units > drawn.shape[1]:
+        return Coins(drawn, drawn[:1, :0], False, units)
+    if 2**units <= LISTED:
+        numbers = torch.arange(2**units, device=drawn.device)[:, None]
+        return Coins(drawn, pack((numbers >> torch.arange(units, device=drawn.device) & 1).bool())[None], True, units)
+    count = max(NEW, 2 * drawn.shape[1])
+    words = bits(samples.stream("other subsets"), count * drawn.shape[2])
+    others = (words & 255).to(torch.uint8).view(len(samples), count, -1)
+    spare = torch.arange(drawn.shape[2] * 8, device=drawn.device) < units
+    return Coins(drawn, others & pack(spare), False, units)
+
+
+def _numbers_of_others(samples: Samples, count: int, draws: int, use: str) -> Tensor:
+    """The numbers (1, count) of all removals, or random ones (N, R) if they are too many to be listed."""
+    if count <= LISTED:
+        return torch.arange(count, device=samples.inputs.device)[None]
+    return integers(samples.stream(use), count, max(NEW, 2 * draws))
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What is expected of some samples' changes of the output.
+
+    used         (N,) bool, whether the surrogate is used
+    first        (N, M) bool, True for evaluated removals that repeat no earlier one
+    from_others  (N, M) float64, the change of each of these, predicted from the others
+    predicted    (N, R) float64, the changes predicted for other removals
+    fresh        (N, R) bool, True for those that were not evaluated
+    listed       whether the others are all there are
+    """
+
+    used: Tensor
+    first: Tensor
+    from_others: Tensor
+    predicted: Tensor
+    fresh: Tensor
+    listed: bool
+
+    def weights(self, sums: Tensor, others: Tensor) -> Tensor:
+        """The weights (N, M) of the evaluated removals in a mean over all, float64, not negative, of mean 1.
+
+        ``sums`` (N, M) and ``others`` (N, R) are the changes that attributions predict for the evaluated removals and
+        for the others.
+        """
+        seen = self.first.double()
+        count, left = seen.sum(1, keepdim=True), self.fresh.double()
+        missing = left.sum(1, keepdim=True)
+        target = (_moments(others, self.predicted) * left[:, None]).sum(2) / missing.clamp(min=1)
+        own = _moments(sums, self.from_others)
+        share = count / (count + missing) if self.listed else torch.zeros_like(count)
+        everywhere = share * (own * seen[:, None]).sum(2) / count + (1 - share) * target
+        weights = _calibrated(own, seen, everywhere)
+        return (weights * sums.shape[1]).where(self.used[:, None], 1)
+
+
+def fit_changes(removals: Removals, changes: Tensor) -> Expected:
+    """What is expected of the changes (N, M) of the output by the evaluated removals.
+
+    The surrogate of a sample is used where it predicts ``LEAST_PREDICTED`` of the variance of the changes, from
+    ``LEAST_DRAWS`` different removals on, or where all removals were evaluated. Tells for how many samples it is not.
+    """
+    changes = changes.double()
+    count, others = len(changes), removals.others
+    from_others, predicted = torch.zeros_like(changes), changes.new_zeros(count, others.shape[1])
+    first, fresh = torch.zeros_like(changes, dtype=torch.bool), torch.ones_like(predicted, dtype=torch.bool)
+    used = torch.zeros(count, dtype=torch.bool, device=changes.device)
+    for row in range(count):
+        own = others[row if len(others) > 1 else 0]
+        first[row], fresh[row] = _first_of_each(removals.drawn[row], own)
+        drawn, values = removals.drawn[row][first[row]], changes[row][first[row]]
+        complete = removals.listed and not fresh[row].any()
+        if complete or not len(own) or len(drawn) < LEAST_DRAWS or not values.isfinite().all():
+            used[row] = complete
+            continue
+        process, expected = _process_of_removals(removals, drawn, values)
+        spread = values.var(correction=0)
+        used[row] = (values - expected).square().mean() <= (1 - LEAST_PREDICTED) * spread
+        if used[row]:
+            from_others[row, first[row]], predicted[row] = expected, process.predict(own)
+        sign_of_life()
+    if not used.all():
+        say(
+            f"surrogate: used for {int(used.sum())} of {count} samples; the others are of the draws alone, as it "
+            f"predicts less than {LEAST_PREDICTED:g} of the variance, or draws are too few"
+        )
+    return Expected(used, first, from_others, predicted, fresh, removals.listed)
+
+
+@dataclass(frozen=True)
+class RemovalProcess:
+    """A process that has been fitted to F removals.
+
+    seen          (F, K) the removals
+    coefficients  (F,) of the covariances in a prediction
+    covariance    the prior one, with the level
+    middle        what the changes are predicted as differences from
+    """
+
+    seen: Tensor
+    coefficients: Tensor
+    covariance: Covariance
+    middle: Tensor
+
+    def predict(self, others: Tensor) -> Tensor:
+        """The changes (R,) by other removals (R, K)."""
+        parts = others.split(max(1, PART // len(self.seen)))
+        return torch.cat([self.covariance(part, self.seen) @ self.coefficients for part in parts]) + self.middle
+
+
+def _process_of_removals(removals: Removals, drawn: Tensor, changes: Tensor) -> tuple[RemovalProcess, Tensor]:
+    """The process for the changes (F,) by the removals (F, K), and each change as predicted from the others (F,).
+
+    Those that do not enter the process are predicted by it. Its settings are those that predict best from the others.
+    The noise grows with the square root of the prior variance: what a large square does is harder to predict.
+    """
+    seen, known, best = drawn[:MOST], changes[:MOST], None
+    middle = known.mean() if removals.level else known.new_zeros(())
+    for prior in removals.covariances(seen):
+        covariance = lambda first, second, prior=prior: prior(first, second) + removals.level
+        values = covariance(seen, seen)
+        weight = values.diagonal().sqrt()
+        for missed, coefficients, errors in fits_leaving_one_out(
+            values, weight / weight.mean(), known - middle, NOISES
+        ):
+            if best is None or missed < best[0]:
+                best = missed, RemovalProcess(seen, coefficients, covariance, middle), errors
+    _, process, errors = best
+    expected = known - errors
+    return process, torch.cat([expected, process.predict(drawn[MOST:])]) if len(drawn) > MOST else expected
+
+
+def _covariance_of_squares(tables: list[Tensor], some: Tensor, curvature: float) -> Covariance:
+    """The covariance of squares, in units of the mean variance of ``some`` (A, axes + 1) but for effects of pairs."""
+    own = torch.ones((), dtype=torch.float64, device=some.device)
+    for axis, table in enumerate(tables):
+        begin, end = some[:, axis], some[:, axis] + some[:, -1]
+        own = own * (table[end, end] - 2 * table[begin, end] + table[begin, begin])
+    size = own.mean()
+
+    def covariance(first: Tensor, second: Tensor) -> Tensor:
+        alike = 1 / size
+        for axis, table in enumerate(tables):
+            rows = table[first[:, axis] + first[:, -1]] - table[first[:, axis]]
+            alike = alike * (rows[:, second[:, axis] + second[:, -1]] - rows[:, second[:, axis]])
+        return alike + curvature * alike.square()
+
+    return covariance
+
+
+def _summed_likeness(length: int, reach: float, device: torch.device) -> Tensor:
+    """Sums (length + 1, length + 1) of the covariance of places on an axis, over those before i and those before j."""
+    places = torch.arange(length, dtype=torch.float64, device=device)
+    apart = (places[:, None] - places).abs()
+    alike = (-apart / reach).exp() if reach else (apart == 0).double()
+    return torch.nn.functional.pad(alike.cumsum(0).cumsum(1), (1, 0, 1, 0))
+
+
+def _first_of_each(drawn: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+    """Which of the drawn removals (M, K) repeat no earlier one (M,), and which others (R, K) were not drawn (R,)."""
+    _, number = torch.unique(torch.cat([drawn, others]), dim=0, return_inverse=True)
+    own, rest = number[: len(drawn)], number[len(drawn) :]
+    places = torch.arange(len(own), device=own.device)
+    earliest = torch.full_like(number, len(own)).scatter_reduce(0, own, places, "amin")
+    return earliest[own] == places, earliest[rest] == len(own)
+
+
+def _moments(sums: Tensor, changes: Tensor) -> Tensor:
+    """The squares of the predicted changes (N, R), their products with the changes (N, R), and the squares of these:
+    (N, 3, R)."""
+    return torch.stack([sums.square(), sums * changes, changes.square()], 1)
+
+
+def _calibrated(values: Tensor, seen: Tensor, target: Tensor) -> Tensor:
+    """Weights (N, M) with the sum 1, not negative, with which the values (N, 3, M) of those ``seen`` (N, M), 1 or 0,
+    have the means ``target`` (N, 3): those nearest to equal ones, cut off at 0.
+    """
+    equal = (seen / seen.sum(1, keepdim=True))[:, None]
+    middle = (values * equal).sum(2, keepdim=True)
+    apart = values - middle
+    spread = (apart.square() * equal).sum(2, keepdim=True).sqrt()
+    scale = spread.where(spread > 0, 1)
+    apart, wanted = apart / scale, (target[..., None] - middle) / scale
+    covariance = (apart * equal) @ apart.mT
+    slope = torch.linalg.pinv(covariance, hermitian=True, rtol=1e-10) @ wanted
+    weights = ((1 + slope.mT @ apart) * equal)[:, 0].clamp(min=0)
+    return weights / weights.sum(1, keepdim=True)
