@@ -36,8 +36,8 @@ from harness.samples import Samples
 
 LISTED = 2**14  # removals that are all predicted if they are no more than this
 NEW = 2**13  # else new ones, or twice as many as were evaluated, if that is more
-LEAST_PREDICTED = 0.5  # share of the variance of the changes from which the surrogate is used
-LEAST_DRAWS = 40  # different removals from which the surrogate is used: the weights have three moments to meet
+MOST_MISSED = 0.5  # share of the variance of the changes that the surrogate may miss, with very many draws, to be used
+SPENT = 30  # draws that choosing it and the weights cost: with M draws it may miss (1 - SPENT / M) times that share
 MOST = 1024  # evaluated removals that enter the process, whose cost grows with the cube of their number
 REACHES = (0.0, 1 / 28, 3 / 28)  # distance at which places are alike by 1 / e, as a share of the shortest axis
 CURVATURES = (0.0, 0.3, 1.0, 4.0)  # variance of pairs' effects, as a share of that of single places' effects
@@ -183,8 +183,9 @@ class Expected:
 def fit_changes(removals: Removals, changes: Tensor) -> Expected:
     """What is expected of the changes (N, M) of the output by the evaluated removals.
 
-    The surrogate of a sample is used where it predicts ``LEAST_PREDICTED`` of the variance of the changes, from
-    ``LEAST_DRAWS`` different removals on, or where all removals were evaluated. Tells for how many samples it is not.
+    The surrogate of a sample is used where it misses little of the variance of the changes: a share of at most
+    ``MOST_MISSED`` times 1 - ``SPENT`` / the number of different removals; or where all removals were evaluated. Tells
+    for how many samples it is not.
     """
     changes = changes.double()
     count, others = len(changes), removals.others
@@ -196,19 +197,19 @@ def fit_changes(removals: Removals, changes: Tensor) -> Expected:
         first[row], fresh[row] = _first_of_each(removals.drawn[row], own)
         drawn, values = removals.drawn[row][first[row]], changes[row][first[row]]
         complete = removals.listed and not fresh[row].any()
-        if complete or not len(own) or len(drawn) < LEAST_DRAWS or not values.isfinite().all():
+        if complete or not len(own) or len(drawn) <= SPENT or not values.isfinite().all():
             used[row] = complete
             continue
         process, expected = _process_of_removals(removals, drawn, values)
-        spread = values.var(correction=0)
-        used[row] = (values - expected).square().mean() <= (1 - LEAST_PREDICTED) * spread
+        missed, allowed = (values - expected).square().mean(), MOST_MISSED * (1 - SPENT / len(drawn))
+        used[row] = missed <= allowed * values.var(correction=0)
         if used[row]:
             from_others[row, first[row]], predicted[row] = expected, process.predict(own)
         sign_of_life()
     if not used.all():
         say(
             f"surrogate: used for {int(used.sum())} of {count} samples; the others are of the draws alone, as it "
-            f"predicts less than {LEAST_PREDICTED:g} of the variance, or draws are too few"
+            "misses too much of the variance, or draws are too few"
         )
     return Expected(used, first, from_others, predicted, fresh, removals.listed)
 

@@ -60,11 +60,13 @@ def rows(name: str) -> list[tuple[str, ...]]:
     model, dataset, count, groups, metric, many, few = SUBJECTS[name]
     model, data = (choose_one(*each).make() for each in ((MODELS, {"name": model}), (DATASETS, {"name": dataset})))
     twins = {"first": {**metric, "draws": many}}
-    reference = _scores(model, data, twins, count, REFERENCE_SEED)["first"]
-    off = (reference - _scores(model, data, twins, count, REFERENCE_SEED + 1)["first"]).pow(2).mean() / 2
+    reference = measured_scores(model, data, twins, count, REFERENCE_SEED)["first"]
+    off = (reference - measured_scores(model, data, twins, count, REFERENCE_SEED + 1)["first"]).pow(2).mean() / 2
     ways = {(draws, way): {**metric, "draws": draws, "surrogate": way} for draws in few for way in (False, True)}
     labelled = {f"{draws} {way}": options for (draws, way), options in ways.items()}
-    scores = pd.concat([_scores(model, data, labelled, count, seed) - reference.to_numpy()[:, None] for seed in SEEDS])
+    scores = pd.concat(
+        [measured_scores(model, data, labelled, count, seed) - reference.to_numpy()[:, None] for seed in SEEDS]
+    )
     found = []
     for draws in few:
         alone, surrogate = (scores[f"{draws} {way}"].pow(2).mean() - off for way in (False, True))
@@ -75,7 +77,7 @@ def rows(name: str) -> list[tuple[str, ...]]:
     return found
 
 
-def _scores(model, data, metrics: dict, count: int, seed: int) -> pd.DataFrame:
+def measured_scores(model, data, metrics: dict, count: int, seed: int) -> pd.DataFrame:
     """The scores, a column for each metric and a row for each explainer and sample."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
