@@ -2,17 +2,18 @@
 
 The plain estimate is the mean over the M removals that the model was evaluated on. Here a Gaussian process is fitted to
 the changes D of the output. It predicts them for all removals, or for as many new ones as wanted, where the change P
-that attributions predict is known too. The evaluated removals are then weighted such that, with each of their changes
-predicted from the others, they have the moments E[P^2], E[P D] and E[D^2] that are predicted for all (control
-variates in the form of calibrated weights: Deville and Sarndal 1992, doi 10.1080/01621459.1992.10475217; Owen 2013,
-Monte Carlo theory, chapter 8). The weights are not negative. So no error is, a map that predicts every change has the
-error 0, and a normalised error is at most 1. Without a prediction of use the weights would be about equal.
+that attributions predict is known too. The evaluated removals are then weighted such that, with their leave-one-out
+predictions, they have the moments E[P^2], E[P D] and E[D^2] that are predicted for all (control variates in the form of
+calibrated weights: Deville and Sarndal 1992, doi 10.1080/01621459.1992.10475217; Owen 2013, Monte Carlo theory, chapter
+8). Weights below 0 are set to 0. So no error is negative, a map that predicts every change has the error 0, and a
+normalised error is at most 1. If the predictions are useless, weights are about equal: the estimate is the plain one.
 
-If all removals can be listed, those that were evaluated stand for themselves, so that once all were the value is exact.
+If all removals can be listed, those that were evaluated enter with their own changes. Once all are, the value is exact.
 
-The process has effects of single places and of pairs of them. Those of a square are alike for near places: the
-covariance of two places falls exponentially with their distance, and that of two squares is the sum over their places.
-The process does not use attributions, so that all explainers are treated alike, and it is fitted once for all of them.
+The process has effects of single places and of pairs. For squares the effects of near places are correlated: their
+covariance falls exponentially with the distance. The covariance of two squares is the sum over all pairs of their
+places. The process does not use attributions, so that all explainers are treated alike, and it is fitted once for all
+of them.
 """
 
 from collections.abc import Callable, Iterator
@@ -34,10 +35,10 @@ from harness.metrics._subset_surrogate import (
 from harness.randomness import bits, integers
 from harness.samples import Samples
 
-LISTED = 2**14  # removals that are all predicted if they are no more than this
-NEW = 2**13  # else new ones, or twice as many as were evaluated, if that is more
+LISTED = 2**14  # all removals are predicted if they are at most this many
+NEW = 2**13  # otherwise so many new ones are drawn, or twice as many as were evaluated, if that is more
 MOST_MISSED = 0.5  # share of the variance of the changes that the surrogate may miss, with very many draws, to be used
-SPENT = 30  # draws that choosing it and the weights cost: with M draws it may miss (1 - SPENT / M) times that share
+SPENT = 30  # with M draws it may miss (1 - SPENT / M) times that share, since the fit itself costs accuracy
 MOST = 1024  # evaluated removals that enter the process, whose cost grows with the cube of their number
 REACHES = (0.0, 1 / 28, 3 / 28)  # distance at which places are alike by 1 / e, as a share of the shortest axis
 CURVATURES = (0.0, 0.3, 1.0, 4.0)  # variance of pairs' effects, as a share of that of single places' effects
@@ -85,13 +86,13 @@ class Squares:
     def covariances(self, seen: Tensor) -> Iterator[Covariance]:
         """Those with the reach of places and the effects of pairs to choose from."""
         for share in REACHES:
-            tables = [_summed_likeness(length, share * min(self.shape), seen.device) for length in self.shape]
+            tables = [_cumulated_covariance(length, share * min(self.shape), seen.device) for length in self.shape]
             for curvature in CURVATURES:
                 yield _covariance_of_squares(tables, seen, curvature)
 
 
 @dataclass(frozen=True)
-class Coins:
+class RandomSubsets:
     """Sets that hold each unit with probability 1/2, described by their bytes (``harness.metrics._sets.pack``)."""
 
     drawn: Tensor
@@ -121,20 +122,22 @@ def with_other_squares(samples: Samples, drawn: Tensor, largest: int) -> Squares
     return Squares(drawn, squares_numbered(numbers, shape, largest), count <= LISTED, shape)
 
 
-def with_other_coins(samples: Samples, drawn: Tensor) -> Coins:
+def with_other_subsets(samples: Samples, drawn: Tensor) -> RandomSubsets:
     """The drawn packed sets (N, M, bytes) of units, with others; none if units are more than draws, which do not tell
     the effect of each."""
     units = samples.units.count
     if units > drawn.shape[1]:
-        return Coins(drawn, drawn[:1, :0], False, units)
+        return RandomSubsets(drawn, drawn[:1, :0], False, units)
     if 2**units <= LISTED:
         numbers = torch.arange(2**units, device=drawn.device)[:, None]
-        return Coins(drawn, pack((numbers >> torch.arange(units, device=drawn.device) & 1).bool())[None], True, units)
+        return RandomSubsets(
+            drawn, pack((numbers >> torch.arange(units, device=drawn.device) & 1).bool())[None], True, units
+        )
     count = max(NEW, 2 * drawn.shape[1])
     words = bits(samples.stream("other subsets"), count * drawn.shape[2])
     others = (words & 255).to(torch.uint8).view(len(samples), count, -1)
     spare = torch.arange(drawn.shape[2] * 8, device=drawn.device) < units
-    return Coins(drawn, others & pack(spare), False, units)
+    return RandomSubsets(drawn, others & pack(spare), False, units)
 
 
 def _numbers_of_others(samples: Samples, count: int, draws: int, use: str) -> Tensor:
@@ -145,22 +148,22 @@ def _numbers_of_others(samples: Samples, count: int, draws: int, use: str) -> Te
 
 
 @dataclass(frozen=True)
-class Expected:
-    """What is expected of some samples' changes of the output.
+class PredictedChanges:
+    """The surrogate's predictions of N samples' changes of the output, and the weights that follow from them.
 
-    used         (N,) bool, whether the surrogate is used
-    first        (N, M) bool, True for evaluated removals that repeat no earlier one
-    from_others  (N, M) float64, the change of each of these, predicted from the others
-    predicted    (N, R) float64, the changes predicted for other removals
-    fresh        (N, R) bool, True for those that were not evaluated
-    listed       whether the others are all there are
+    used       (N,) bool, whether the surrogate is used
+    distinct   (N, M) bool, False for an evaluated removal that repeats an earlier one
+    left_out   (N, M) float64, leave-one-out predictions: each evaluated change, predicted without its own output
+    predicted  (N, R) float64, the changes predicted for the other removals
+    unseen     (N, R) bool, True for those of the other removals that were not evaluated
+    listed     whether the other removals are all that exist
     """
 
     used: Tensor
-    first: Tensor
-    from_others: Tensor
+    distinct: Tensor
+    left_out: Tensor
     predicted: Tensor
-    fresh: Tensor
+    unseen: Tensor
     listed: bool
 
     def weights(self, sums: Tensor, others: Tensor) -> Tensor:
@@ -169,18 +172,18 @@ class Expected:
         ``sums`` (N, M) and ``others`` (N, R) are the changes that attributions predict for the evaluated removals and
         for the others.
         """
-        seen = self.first.double()
-        count, left = seen.sum(1, keepdim=True), self.fresh.double()
+        seen = self.distinct.double()
+        count, left = seen.sum(1, keepdim=True), self.unseen.double()
         missing = left.sum(1, keepdim=True)
         target = (_moments(others, self.predicted) * left[:, None]).sum(2) / missing.clamp(min=1)
-        own = _moments(sums, self.from_others)
+        own = _moments(sums, self.left_out)
         share = count / (count + missing) if self.listed else torch.zeros_like(count)
         everywhere = share * (own * seen[:, None]).sum(2) / count + (1 - share) * target
         weights = _calibrated(own, seen, everywhere)
         return (weights * sums.shape[1]).where(self.used[:, None], 1)
 
 
-def fit_changes(removals: Removals, changes: Tensor) -> Expected:
+def fit_changes(removals: Removals, changes: Tensor) -> PredictedChanges:
     """What is expected of the changes (N, M) of the output by the evaluated removals.
 
     The surrogate of a sample is used where it misses little of the variance of the changes: a share of at most
@@ -189,14 +192,14 @@ def fit_changes(removals: Removals, changes: Tensor) -> Expected:
     """
     changes = changes.double()
     count, others = len(changes), removals.others
-    from_others, predicted = torch.zeros_like(changes), changes.new_zeros(count, others.shape[1])
-    first, fresh = torch.zeros_like(changes, dtype=torch.bool), torch.ones_like(predicted, dtype=torch.bool)
+    left_out, predicted = torch.zeros_like(changes), changes.new_zeros(count, others.shape[1])
+    distinct, unseen = torch.zeros_like(changes, dtype=torch.bool), torch.ones_like(predicted, dtype=torch.bool)
     used = torch.zeros(count, dtype=torch.bool, device=changes.device)
     for row in range(count):
         own = others[row if len(others) > 1 else 0]
-        first[row], fresh[row] = _first_of_each(removals.drawn[row], own)
-        drawn, values = removals.drawn[row][first[row]], changes[row][first[row]]
-        complete = removals.listed and not fresh[row].any()
+        distinct[row], unseen[row] = _first_of_each(removals.drawn[row], own)
+        drawn, values = removals.drawn[row][distinct[row]], changes[row][distinct[row]]
+        complete = removals.listed and not unseen[row].any()
         if complete or not len(own) or len(drawn) <= SPENT or not values.isfinite().all():
             used[row] = complete
             continue
@@ -204,14 +207,14 @@ def fit_changes(removals: Removals, changes: Tensor) -> Expected:
         missed, allowed = (values - expected).square().mean(), MOST_MISSED * (1 - SPENT / len(drawn))
         used[row] = missed <= allowed * values.var(correction=0)
         if used[row]:
-            from_others[row, first[row]], predicted[row] = expected, process.predict(own)
+            left_out[row, distinct[row]], predicted[row] = expected, process.predict(own)
         sign_of_life()
     if not used.all():
         say(
             f"surrogate: used for {int(used.sum())} of {count} samples; the others are of the draws alone, as it "
             "misses too much of the variance, or draws are too few"
         )
-    return Expected(used, first, from_others, predicted, fresh, removals.listed)
+    return PredictedChanges(used, distinct, left_out, predicted, unseen, removals.listed)
 
 
 @dataclass(frozen=True)
@@ -258,7 +261,8 @@ def _process_of_removals(removals: Removals, drawn: Tensor, changes: Tensor) -> 
 
 
 def _covariance_of_squares(tables: list[Tensor], some: Tensor, curvature: float) -> Covariance:
-    """The covariance of squares, in units of the mean variance of ``some`` (A, axes + 1) but for effects of pairs."""
+    """The prior covariance of squares, plus effects of pairs, scaled so that without them the mean variance of ``some``
+    (A, axes + 1) is 1."""
     own = torch.ones((), dtype=torch.float64, device=some.device)
     for axis, table in enumerate(tables):
         begin, end = some[:, axis], some[:, axis] + some[:, -1]
@@ -275,8 +279,8 @@ def _covariance_of_squares(tables: list[Tensor], some: Tensor, curvature: float)
     return covariance
 
 
-def _summed_likeness(length: int, reach: float, device: torch.device) -> Tensor:
-    """Sums (length + 1, length + 1) of the covariance of places on an axis, over those before i and those before j."""
+def _cumulated_covariance(length: int, reach: float, device: torch.device) -> Tensor:
+    """Sums (length + 1, length + 1) of exp(-distance / reach) over the places before i and those before j."""
     places = torch.arange(length, dtype=torch.float64, device=device)
     apart = (places[:, None] - places).abs()
     alike = (-apart / reach).exp() if reach else (apart == 0).double()
@@ -299,8 +303,10 @@ def _moments(sums: Tensor, changes: Tensor) -> Tensor:
 
 
 def _calibrated(values: Tensor, seen: Tensor, target: Tensor) -> Tensor:
-    """Weights (N, M) with the sum 1, not negative, with which the values (N, 3, M) of those ``seen`` (N, M), 1 or 0,
-    have the means ``target`` (N, 3): those nearest to equal ones, cut off at 0.
+    """Weights (N, M), not negative, with the sum 1, of the removals ``seen`` (N, M), 1 or 0.
+
+    They are the nearest to equal ones with which the values (N, 3, M) have the means ``target`` (N, 3). Those below 0
+    are then set to 0, and the means hold only about.
     """
     equal = (seen / seen.sum(1, keepdim=True))[:, None]
     middle = (values * equal).sum(2, keepdim=True)

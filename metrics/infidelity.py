@@ -10,7 +10,7 @@ from torch import Tensor
 from harness.batch import Batch, Scores
 from harness.errors import NotApplicable
 from harness.metrics._groups import Grouping, Groups, make_groups
-from harness.metrics._removal_surrogate import Removals, fit_changes, with_other_coins, with_other_squares
+from harness.metrics._removal_surrogate import Removals, fit_changes, with_other_squares, with_other_subsets
 from harness.metrics._sets import outputs_without, pack_chunks, set_sums
 from harness.metrics._similarity import with_reason
 from harness.metrics._squares import count_squares, squares_numbered, units_within
@@ -66,8 +66,9 @@ def infidelity(
     and are summed over z; ``auto`` takes what the explainer declares, and contribution without an explainer. The maps
     are the raw ones, with all their channels.
 
-    ``surrogate``: the error over all squares, or subsets, is estimated with a surrogate of the change of the output,
-    which is fitted to the drawn ones (``harness.metrics._removal_surrogate``) and makes the estimate more accurate.
+    ``surrogate``: the same error is estimated from the same draws with less variance, by a Gaussian process that is
+    fitted to the changes of the output (``harness.metrics._removal_surrogate``). Samples for which it predicts badly,
+    or has too few draws, keep the plain estimate, and a line of the run says how many.
 
     NaN where no draw changes the input and, with another ``scaling`` than ``none``, where no draw changes the output or
     has an attribution other than 0. NotApplicable: ``gaussian`` with contribution maps, ``square`` on inputs without
@@ -84,9 +85,7 @@ def infidelity(
     """
     perturbation, largest_side = _chosen_perturbation(batch.samples, perturbation, largest_side)
     if surrogate and perturbation == "gaussian":
-        raise NotApplicable(
-            "a surrogate learns removed squares or subsets and no Gaussian noise (give surrogate=false)"
-        )
+        raise NotApplicable("surrogate=true needs perturbation=square or subset, not gaussian (give surrogate=false)")
     local = _is_local(batch, convention)
     of_draws = lambda tracked: batch.samples.clean(score)[:, None].double() - pick(tracked, score).double()
     weights = None
@@ -106,7 +105,8 @@ def infidelity(
 
 
 def mean_squared_error(predicted: Tensor, change: Tensor, scaling: str, weights: Tensor | None = None) -> Tensor:
-    """The infidelity (N,) of predicted and true changes of the output (N, draws), rescaled; ``weights`` have mean 1."""
+    """The infidelity (N,) of predicted and true changes of the output (N, draws), rescaled; ``weights`` (N, draws)
+    have the mean 1."""
     mean = lambda values: (values if weights is None else values * weights).mean(1)
     if scaling == "none":
         return mean((predicted - change).square())
@@ -179,7 +179,7 @@ def _packed_sets(samples: Samples, units: Groups, removal: _Removal) -> Tensor:
 def _weights_of_draws(
     samples: Samples, removal: _Removal, values: Tensor, predicted: Tensor, change: Tensor, score: str
 ) -> Tensor:
-    """The weights (N, draws) with which a surrogate of the changes (N, draws) makes the draws stand for all sets."""
+    """The calibration weights (N, draws) of the drawn sets, from a surrogate of the changes (N, draws)."""
     removals = samples.shared(("removals", *removal.sets_key), lambda: _with_others(samples, removal))
     key = ("removal surrogate", *removal.sets_key, removal.baseline, score)
     return samples.shared(key, lambda: fit_changes(removals, change)).weights(predicted, removals.sums(values))
@@ -192,7 +192,7 @@ def _with_others(samples: Samples, removal: _Removal) -> Removals:
         return with_other_squares(
             samples, random_squares(samples, keys, removal.draws, removal.largest), removal.largest
         )
-    return with_other_coins(samples, _packed_sets(samples, make_groups(samples, Grouping()), removal))
+    return with_other_subsets(samples, _packed_sets(samples, make_groups(samples, Grouping()), removal))
 
 
 def _need_every_number(batch: Batch) -> None:

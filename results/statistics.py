@@ -150,9 +150,11 @@ def _six_digits(values: pd.Series) -> pd.Series:
 
 
 def not_comparable(cells: pd.DataFrame) -> pd.Series:
-    """Why the ok cells of one model, data set, protocol and metric cannot be ranked; "" if they can.
+    """Why each ok cell cannot be ranked within its model, data set, protocol and metric: a text for each cell.
 
-    Cells with a caveat are never ranked, and do not keep others from being ranked; nor do costs that were not measured.
+    It is "" where it can be ranked, and for cells that are not ok; of several reasons it is the first of the list
+    below. Cells with a caveat are never ranked, and do not keep others from being ranked; nor do costs that were not
+    measured. The columns ``valid`` (the samples with a score) and ``protocol`` are used if they are there.
     """
     ok = cells[(cells["status"] == "ok") & ~with_caveat(cells) & ~without_cost(cells)]
     if ok.empty:
@@ -160,13 +162,15 @@ def not_comparable(cells: pd.DataFrame) -> pd.Series:
     groups = _together(ok)
     any_of_group = lambda flags: flags.astype(float).groupby(groups).transform("max") > 0
     differs = lambda name: ok[name].groupby(groups).transform("nunique") > 1
-    again = pd.concat([each.rename(place) for place, each in enumerate([*groups, ok["explainer"]])], axis=1)
+    group_and_explainer = pd.concat(
+        [each.rename(place) for place, each in enumerate([*groups, ok["explainer"]])], axis=1
+    )
     # Without the scores it is not known which samples have a valid one: two cells with invalid ones may differ.
     several = ok["explainer"].groupby(groups).transform("size") > 1
     other_valid = differs("valid") if "valid" in ok else several & any_of_group(ok["n_invalid"].fillna(0) > 0)
     reasons = {
         A_CHECK: any_of_group(ok["kind"] == "check"),
-        "an explainer has several cells, whose options differ": any_of_group(again.duplicated()),
+        "an explainer has several cells, whose options differ": any_of_group(group_and_explainer.duplicated()),
         OTHER_SAMPLES: differs("n") | other_valid,
         "the code versions of the measurement differ": differs("stick"),
         "measured on different devices": any_of_group(ok["kind"] == "cost") & differs("device"),

@@ -82,7 +82,7 @@ def for_each_job(
     if len(parts) > 1 and any(re.match(r"[~+]|(model|dataset|explainer|metric)\.", word) for word in arguments):
         _check_parts(parts)  # only options of items can be refused in one part and not in another
     elif len(parts) > 1 and _sweeps_over_plain_names(arguments):
-        parts = [_groups_first(arguments)]  # one sweep, since Hydra composes a sweep twice before its first job
+        parts = [_groups_first(arguments)]  # one sweep: Hydra composes twice before the first job of each sweep
     sweeps = bool({"-m", "--multirun"} & set(arguments))
     with temporary_folder() if sweeps and not notes_sweep else nullcontext() as elsewhere:
         for each in parts:
@@ -121,13 +121,19 @@ def _without_sweeps_over_groups(arguments: Sequence[str]) -> list[list[str]]:
 
 
 def _sweeps_over_plain_names(arguments: Sequence[str]) -> bool:
-    """Whether Hydra's own sweep over the groups is as good as ours: names in it are written as they are typed."""
+    """Whether all groups that are swept list plain names (``model=a,b``), which Hydra's own sweep leaves as typed.
+
+    Names in quotes, with colons or with globs it would change.
+    """
     groups = [each for each in parsed_overrides(arguments) if each.key_or_group in CONFIG_GROUPS]
     return all(re.fullmatch(r"\w+=[\w/]+(,[\w/]+)*", each.input_line) for each in groups if each.is_sweep_override())
 
 
 def _groups_first(arguments: Sequence[str]) -> list[str]:
-    """The arguments with those that choose in groups first: jobs of one model or data set then follow each other."""
+    """The arguments with choices in ``CONFIG_GROUPS`` before all others, each in the order typed.
+
+    Hydra varies the last argument fastest: jobs have the order that they have as one sweep after the other.
+    """
     return sorted(arguments, key=lambda word: word.partition("=")[0] not in CONFIG_GROUPS)
 
 

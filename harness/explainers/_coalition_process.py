@@ -1,4 +1,4 @@
-"""A Gaussian process over coalitions: what games are, given the worths of some coalitions.
+"""A Gaussian process over coalitions: the posterior of a game, given the worths of some of its coalitions.
 
 With s_i = 1 for a player who is present and -1 for one who is not, a game is
 
@@ -6,10 +6,10 @@ With s_i = 1 for a player who is present and -1 for one who is not, a game is
 
 Here the c_T of single players, and that of no player where the game has a ``level``, are free, as in a regression.
 Those of larger sets are drawn from a prior that is the same for all sets of one size: independent normals whose
-variance falls by a constant ``rate`` with each player, beside noise for what no such game has. Given some v(S), the
-c_T, and so what is linear in them, have a normal posterior in closed form (universal kriging, as in Cressie 1993): its
-mean is the estimate, its deviation the standard error. The rate and the noise are those under which what is seen is
-most likely (restricted maximum likelihood).
+variance falls by a constant ``rate`` with each player, plus independent noise, for what this prior does not describe.
+Given some v(S), the c_T, and so what is linear in them, have a normal posterior in closed form (universal kriging, as
+in Cressie 1993): its mean is the estimate, its deviation the standard error. The rate and the noise are those under
+which what is seen is most likely (restricted maximum likelihood).
 
 The cost grows with the cube of the number of coalitions.
 """
@@ -21,9 +21,10 @@ import torch
 from torch import Tensor
 
 RATES = (0.02, 0.05, 0.1, 0.2, 0.35, 0.6, 0.9)
-NOISES = (1e-6, 1e-3, 1e-2, 0.1, 1.0)  # variances, in those of the part of v(S) that is due to larger sets
-FIRST_NOISE, MIDDLE = 2, (3, 2)  # places in NOISES, and in RATES and NOISES: at first, and where nothing can be chosen
-EXACT = 1e-9  # the variance of the noise of v(all), which has none: what keeps matrices regular
+NOISES = (1e-6, 1e-3, 1e-2, 0.1, 1.0)  # variances, relative to the prior variance of v(S) that larger sets cause
+FIRST_NOISE = 2  # place in NOISES with which the rates are compared
+MIDDLE = (3, 2)  # places in RATES and NOISES where coalitions are too few to choose
+EXACT = 1e-9  # added to the variance of v(all), which has no noise, so that matrices are not singular
 FREE = 1e8  # the prior variance of a free coefficient
 LOOKED_AT = 256  # coalitions, or twice as many as players, by which rate and noise are chosen
 LEAST_SPARE = 3  # coalitions that are not needed for the free coefficients
@@ -53,7 +54,7 @@ def chosen_prior(signs: Tensor, seen: Tensor, between: Tensor, level: bool = Fal
         return rate, noise
     looked_at = evenly(rows, count).to(seen.device)
     signs, seen = signs[:, looked_at], seen[:, looked_at]
-    noises, differ = torch.tensor(NOISES, device=seen.device), players_apart(signs, signs)
+    noises, differ = torch.tensor(NOISES, device=seen.device), hamming_distances(signs, signs)
     score = lambda rate, noise: CoalitionProcess(
         signs, differ, seen, between[rate], noises[noise], level
     ).log_likelihood()
@@ -63,8 +64,8 @@ def chosen_prior(signs: Tensor, seen: Tensor, between: Tensor, level: bool = Fal
     return rate, of_noises.argmax(0)
 
 
-def players_apart(signs: Tensor, others: Tensor) -> Tensor:
-    """In how many players coalitions (n, M, K) differ from others (n, R, K), (n, M, R)."""
+def hamming_distances(signs: Tensor, others: Tensor) -> Tensor:
+    """Hamming distances (n, M, R) of coalitions (n, M, K) and (n, R, K), given as signs."""
     return ((signs.shape[2] - signs @ others.mT) / 2).round_().long()
 
 
@@ -117,7 +118,7 @@ class CoalitionProcess:
         """The posterior means (n, M) of the worths of other coalitions ``signs`` (n, M, K)."""
         weights = torch.linalg.solve_triangular(self.factor.mT, self.rest, upper=True)
         part_of = lambda some: (
-            self._covariance(players_apart(some, self.signs)) @ weights + self._of_free(some) @ self.coefficients
+            self._covariance(hamming_distances(some, self.signs)) @ weights + self._of_free(some) @ self.coefficients
         )
         return torch.cat([part_of(some) for some in signs.split(MOST_SEEN, 1)], 1)[..., 0]
 

@@ -1,5 +1,4 @@
-"""LIME's coefficients from fewer evaluations: a Gaussian process over coalitions, and the expected ridge regression of
-what it is given.
+"""LIME's coefficients from fewer evaluations: those of its expected regression, by a Gaussian process over coalitions.
 
 LIME's M coalitions are that of all players and M - 1 in which each of K players is present with probability 1/2. With
 the weight w(S) of a coalition, which depends on its size alone, the sum that its regression minimises has the
@@ -12,14 +11,14 @@ one for their mean, so that b is known in closed form, and linear in the game:
 
     b_i = mean over all S of g(i in S, other players in S) v(S), and some share of v(all).
 
-Under the prior of ``harness.explainers._coalition_process`` with a free level the covariance of b_i and the worth of a
-coalition S is the mean of g over noisy copies of S, in which each player changes sides with probability (1 - rate) / 2
-(the noise operator: O'Donnell 2014, Analysis of Boolean Functions, 2.4), but for level and single players. So b has a
-normal posterior in closed form, over all coalitions and not over some of them. Of a game that is a sum of players'
-contributions it is exact.
+The prior is that of ``harness.explainers._coalition_process`` with a free level. Without the effects of level and
+single players, the covariance of b_i and v(S) is the mean of g over noisy copies of S, in which each player changes
+sides with probability (1 - rate) / 2 (the noise operator: O'Donnell 2014, Analysis of Boolean Functions, 2.4). So the
+posterior of b is normal and in closed form, over all coalitions. It is exact for a game that is a sum of players'
+contributions.
 
-Of very many coalitions some have a process, and what it predicts wrongly of the others is a game of its own, whose
-coefficients are added.
+From 4,096 coalitions on, the process is fitted to 2,048 of them. The residuals of its predictions are a game too. The
+coefficients of this game, estimated from the other coalitions, are added.
 """
 
 import math
@@ -39,13 +38,13 @@ from harness.explainers._coalition_process import (
     CoalitionProcess,
     chosen_prior,
     evenly,
+    hamming_distances,
     log_binomials,
-    players_apart,
     product_of_signs,
     seen_by_process,
 )
 
-USUAL = (0, 2)  # places in RATES and NOISES under which designs are compared: of games that can be learned
+DESIGN_PRIOR = (0, 2)  # places in RATES and NOISES under which designs are compared
 
 
 def coalition_weights(masks: Tensor, width: float) -> Tensor:
@@ -133,13 +132,13 @@ def _coefficients_and_errors(present: Tensor, worth: Tensor, target: ExpectedRid
     seen_signs, seen = signs[:, first], worth[:, first]
     tables = _ridge_tables(target, device)
     rate, noise = chosen_prior(seen_signs, seen, tables.between, level=True)
-    differ, noises = players_apart(seen_signs, seen_signs), torch.tensor(NOISES, device=device)
+    differ, noises = hamming_distances(seen_signs, seen_signs), torch.tensor(NOISES, device=device)
     process = CoalitionProcess(seen_signs, differ, seen, tables.between[rate], noises[noise], level=True)
     covariance = _covariance_with_coefficients(present[:, first], tables.with_value[rate])
     values, errors = process.values(covariance, tables.of_free, tables.of_value[rate])
     if rows > len(first):
         known = torch.zeros(rows, dtype=torch.bool, device=device).index_fill_(0, first, True)
-        more, errors = _coefficients_of_wrong(present, worth - process.predicted(signs), known, target)
+        more, errors = _coefficients_of_residuals(present, worth - process.predicted(signs), known, target)
         values = values + more
     return values, errors
 
@@ -152,12 +151,12 @@ def _covariance_with_coefficients(present: Tensor, with_value: Tensor) -> Tensor
 
 
 def variance_of_coefficients(present: Tensor, target: ExpectedRidge) -> float:
-    """The mean posterior variance of coefficients, under the usual prior, given worths of coalitions (n, R, K)."""
+    """The mean posterior variance of coefficients, under ``DESIGN_PRIOR``, given worths of coalitions (n, R, K)."""
     tables, signs = _ridge_tables(target, present.device), present.double() * 2 - 1
-    rate, noise = (torch.full((len(signs),), place) for place in USUAL)
+    rate, noise = (torch.full((len(signs),), place) for place in DESIGN_PRIOR)
     between, noises = tables.between[rate], torch.tensor(NOISES, device=present.device)[noise]
     nothing = torch.zeros_like(signs[..., 0])
-    process = CoalitionProcess(signs, players_apart(signs, signs), nothing, between, noises, level=True)
+    process = CoalitionProcess(signs, hamming_distances(signs, signs), nothing, between, noises, level=True)
     covariance = _covariance_with_coefficients(present, tables.with_value[rate])
     return float(process.variances(covariance, tables.of_free, tables.of_value[rate]).mean())
 
@@ -169,26 +168,28 @@ def exact_coefficients(present: Tensor, worth: Tensor, target: ExpectedRidge) ->
     return ridge(present, weights, worth, target.penalty)
 
 
-def _coefficients_of_wrong(
-    present: Tensor, wrong: Tensor, known: Tensor, target: ExpectedRidge
+def _coefficients_of_residuals(
+    present: Tensor, residuals: Tensor, fitted: Tensor, target: ExpectedRidge
 ) -> tuple[Tensor, Tensor]:
-    """The target's coefficients (n, K) and standard errors of a game that is ``wrong`` (n, R), whatever its spread.
+    """The target's coefficients (n, K) and standard errors (n, K) of a game with worths ``residuals`` (n, R), without
+    prior.
 
-    Of each size the coalitions that are ``known`` (R,) bool stand for themselves, and the others for all that are left.
+    Within a size, a coalition that the process was ``fitted`` to (R,) bool has its own weight. The others share the
+    weight of all coalitions that it was not fitted to.
     """
-    weights, unseen = _stand_ins(present[0].sum(1), known, target)
-    values = ridge(present, weights.expand(len(present), -1), wrong, target.penalty)
+    weights, unseen = _weights_of_coalitions(present[0].sum(1), fitted, target)
+    values = ridge(present, weights.expand(len(present), -1), residuals, target.penalty)
     columns = present.double() - (weights @ present.double() / weights.sum())[:, None]
     gram = (columns * weights[:, None]).mT @ columns
-    gram = gram + target.penalty * torch.eye(target.players, dtype=torch.float64, device=wrong.device)
+    gram = gram + target.penalty * torch.eye(target.players, dtype=torch.float64, device=residuals.device)
     influence = columns * weights[:, None] @ torch.linalg.pinv(gram, hermitian=True, rtol=1e-10)
-    level = (wrong - (columns @ values[..., None])[..., 0]) @ weights / weights.sum()
-    rest = (wrong - level[:, None] - (columns @ values[..., None])[..., 0]) * unseen.sqrt()
+    level = (residuals - (columns @ values[..., None])[..., 0]) @ weights / weights.sum()
+    rest = (residuals - level[:, None] - (columns @ values[..., None])[..., 0]) * unseen.sqrt()
     return values, (influence * rest[..., None]).square().sum(1).sqrt()
 
 
-def _stand_ins(sizes: Tensor, known: Tensor, target: ExpectedRidge) -> tuple[Tensor, Tensor]:
-    """The weights (R,) of coalitions of these sizes, and the shares (R,) of what they stand for that are not seen."""
+def _weights_of_coalitions(sizes: Tensor, known: Tensor, target: ExpectedRidge) -> tuple[Tensor, Tensor]:
+    """The weights (R,) of coalitions of these sizes, and the share (R,) of what each represents that was not seen."""
     of_sizes, unseen = target.of_sizes(), torch.zeros(len(sizes), dtype=torch.float64, device=sizes.device)
     weights = torch.zeros_like(unseen)
     for size in sizes.unique().tolist():

@@ -1,10 +1,10 @@
 """Which coalitions LIME evaluates for its process: drawn by size, or an orthogonal array.
 
-Few evaluations cannot tell what pairs of players do together, which is then noise in the coefficients of single
-players. An orthogonal array of strength 3 keeps it out: no player goes with another one or with a pair. It has no more
-coalitions of the sizes that weigh most than of others, and its regularity hides larger sets behind each other, which
-many evaluations would tell apart. The design is the one that leaves the coefficients the smaller variance under a usual
-prior, which is known before anything is evaluated.
+With few evaluations, effects of pairs of players cannot be estimated and act as noise on those of single players. In an
+orthogonal array of strength 3 the effects of single players are not aliased with those of pairs. But an array does not
+prefer the sizes with large weights, and it aliases larger sets with each other, which many random coalitions would
+separate. The design with the smaller posterior variance of the coefficients, under the prior ``DESIGN_PRIOR``, is used.
+It is the same for all samples and seeds.
 """
 
 from collections.abc import Callable
@@ -55,11 +55,13 @@ def _by_size(keys_of: Callable[[int], Tensor], target: ExpectedRidge, count: int
 def orthogonal_coalitions(keys: Tensor, players: int, count: int) -> Tensor:
     """A random orthogonal array with the coalition of all players, (n, count, players) bool, ordered by size.
 
-    Among the first 2^m of them, the largest power of two within ``count``, every three players are present and absent
-    in all eight ways equally often (strength 3: Hedayat, Sloane and Stufken 1999, Orthogonal Arrays, chapter 4), and
-    each coalition has its complement. The others are a part of the next larger array. Needs 2^(m - 1) >= players.
+    Of rows 0 to 2^m - 1, before they are ordered, with 2^m the largest power of two within ``count``, every three
+    players are present and absent in all eight ways equally often (strength 3: Hedayat, Sloane and Stufken 1999,
+    Orthogonal Arrays, chapter 4), and each coalition has its complement. The others are a part of the next larger
+    array. Needs 2^(m - 1) >= players.
 
-    Row u has the player with code c where u and c have an even number of bits in common. Codes are different and odd.
+    Row u contains the player with code c if the bitwise AND of u and c has an even number of ones. The lowest m bits of
+    the codes are odd numbers, all different. A random bit above them applies to rows from 2^m on.
     """
     bits = _bits_of_codes(count)
     draws = uniform(keys, 2**bits + players, dtype=torch.float64)

@@ -29,8 +29,8 @@ from harness.explainers._coalition_process import (
     CoalitionProcess,
     chosen_prior,
     evenly,
+    hamming_distances,
     log_binomials,
-    players_apart,
     product_of_signs,
     seen_by_process,
 )
@@ -58,7 +58,7 @@ def _values_and_errors(present: Tensor, odd: Tensor, total: Tensor) -> tuple[Ten
     seen = torch.cat([total[:, None] / 2, odd[:, first]], 1)
     tables = _tables(players, odd.device)
     rate, noise = chosen_prior(all_and_first, seen, tables.between)
-    differ = players_apart(all_and_first, all_and_first)
+    differ = hamming_distances(all_and_first, all_and_first)
     process = CoalitionProcess(
         all_and_first, differ, seen, tables.between[rate], torch.tensor(NOISES, device=odd.device)[noise]
     )

@@ -50,14 +50,15 @@ def lime(
     sqrt(sum z / K) to the whole. The ``penalty`` is on squared coefficients but not on the intercept, as in the
     authors' code. ValueError where ``penalty`` is 0 and ``samples`` at most K, which do not determine the coefficients.
 
-    ``least_squares`` is the method of the paper, the regression of these draws. ``process`` estimates with less error
-    the coefficients that minimise the expectation of the sum that it minimises: the whole input, and ``samples`` - 1
-    times the mean over all coalitions, beside the same penalty, which so shrinks the coefficients as much as with
-    ``samples`` draws. A Gaussian process over coalitions, in which single segments are free, takes what segments do
-    together out of the error (``harness.explainers._expected_ridge``). Its coalitions are drawn without replacement, as
-    often as their sizes weigh in the sum, or are an orthogonal array (``harness.explainers._lime_coalitions``). It
-    tells a fact, the ``standard_error`` of a segment's coefficient, the root of the mean square over segments. From 2^K
-    ``samples`` on it is exact, with 2^K evaluations. ValueError where ``samples`` is below 2 K, and below 2^K.
+    ``least_squares`` is the method of the paper: the regression of these draws. ``process`` estimates the coefficients
+    that minimise the expectation of its sum: the whole input once, ``samples`` - 1 times the mean over all coalitions,
+    and the same penalty. Its estimate is the posterior mean under a Gaussian process over coalitions
+    (``harness.explainers._expected_ridge``). On most games its error is smaller, but not where large groups of segments
+    act together and ``samples`` are few. Coalitions are drawn without replacement, or are an orthogonal array
+    (``harness.explainers._lime_coalitions``). The fact ``standard_error`` is the root mean square over segments of the
+    posterior standard deviations, in units of ``score``; it is NaN where too few coalitions are left to estimate it.
+    From 2^K ``samples`` on the coefficients are exact, with 2^K evaluations. ValueError where ``samples`` is below both
+    2 K and 2^K.
 
     Example: f(x) = 2 x1 - x2 is linear in which columns are present. Without a penalty the coefficients at (1, 3) are
     2 * 1 and -1 * 3.

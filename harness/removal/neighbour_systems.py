@@ -6,12 +6,13 @@ gradients, until the norm of the residual is ``TOLERANCE`` times that of the rig
 
 The preconditioner is one multigrid cycle. A coarse cell stands for the unknown pixels of a 2 x 2 block. Its weight to
 known pixels is the sum of their weights. Its weight to another cell is half the sum of their weights, because the
-difference of neighbouring cells spans two pixels. A cell's correction is that of all its pixels; between coarser levels
-corrections are interpolated linearly. About ten iterations are enough for holes of any size.
+difference of neighbouring cells spans two pixels. A cell's correction is added to each of its unknown pixels; between
+coarser levels corrections are interpolated linearly. About ten iterations are enough for holes of any size.
 
-On a CPU much of the time would go into new memory and into views of tensors. So vectors are kept, and the operations of
-a cycle are bound once to their views of them (``_Tape``). Shifts are shifts of flat memory: every grid has a frame of
-zeros, and an image is kept as four *planes*, its pixels with even or odd row and column.
+On a CPU, allocating memory and making views would take much of the time. So all vectors are allocated once, and the
+operations of a cycle are recorded once with their views (``_Tape``). Every grid has a frame of zeros, so that a shift
+of the grid is a shift of flat memory. An image is stored as four *planes*: its pixels with even or odd row and even or
+odd column.
 """
 
 from collections.abc import Callable
@@ -44,7 +45,7 @@ class _Tape:
 
 
 class Systems:
-    """The systems of ``shape`` (S, H, W): ``load`` takes their unknown pixels, ``solve`` the values of the known ones.
+    """The systems of ``shape`` (S, H, W): ``load`` takes masks, then ``solve`` takes known values, any number of times.
 
     A result does not depend on the other systems.
     """
@@ -79,10 +80,10 @@ class Systems:
             now = pixels.dot(residual, pixels.values)
             torch.addcmul(pixels.values, direction, _ratio_where(now, before, open_), out=direction)
             self._multiply.play()
-            loss = pixels.defect.mul_(pixels.unknown)  # minus the matrix times the direction
-            step = _ratio_where(now, pixels.dot(direction, loss), open_)
+            minus_product = pixels.defect.mul_(pixels.unknown)  # minus the matrix times the direction
+            step = _ratio_where(now, pixels.dot(direction, minus_product), open_)
             solution.addcmul_(direction, step, value=-1)
-            residual.addcmul_(loss, step, value=-1)
+            residual.addcmul_(minus_product, step, value=-1)
             before = now
         raise ArithmeticError(f"linear in-filling did not converge in {MOST_ITERATIONS} iterations")
 
@@ -109,7 +110,7 @@ class _Pixels:
 
     Place k of the grid is a block of 2 x 2 pixels, or belongs to the frame; k + 1 is right of it, k + ``width`` below.
 
-    right, values, defect   the right-hand side, the approximate solution, and the right-hand side less its image
+    right, values, defect   the right-hand side, the approximate solution, the residual (right less matrix times values)
     unknown                 1 for unknown pixels, else 0
     damped                  ``unknown`` times the factors of a Jacobi step
     """
@@ -122,7 +123,7 @@ class _Pixels:
         empty = inside.new_zeros(rows, 2, 2, self.height * self.width)
         self.right, self.values, self.defect, self._scratch = (empty.clone() for _ in range(4))
         self.unknown, self.damped = empty.clone(), empty.clone()
-        # The weights of a pixel's neighbours and of itself. Nobody reads the values 1 of the frame.
+        # The weights of a pixel's neighbours and of itself. In the frame they are 1, to avoid a division by 0.
         self._weights = self.folded(_neighbours(inside) - 1) + 1
         self._at_unknown = _Tape()
         self.record_defect(self._at_unknown, self.unknown)
@@ -176,7 +177,7 @@ class _Pixels:
         tape.add(torch.Tensor.addcmul_, self.values, self.defect, self.damped)
 
     def record_defect(self, tape: _Tape, values: Tensor, right: Tensor | None = None) -> None:
-        """``defect`` = ``right`` - image of ``values``, at unknown pixels. Elsewhere it has no meaning.
+        """``defect`` = ``right`` less the matrix times ``values``, at unknown pixels. Elsewhere it has no meaning.
 
         The weighted sum over neighbours, 1 2 1 / 2 4 2 / 1 2 1, is that of the sums over all squares of four pixels
         that contain a pixel. ``squares`` are such sums, by the row and column of their first pixel.

@@ -68,9 +68,9 @@ def by_captum_lime(game: TableGame, players: int, budget: int, seed: int) -> np.
 
 
 ESTIMATORS: dict[str, Estimator] = {
-    "lime (process)": by_harness("lime", lambda players, budget: {"samples": budget, "estimator": "process"}),
-    "lime (least squares)": by_harness("lime", lambda players, budget: {"samples": budget}),
-    "lime, LimeImageExplainer": by_lime,
+    "ours (process)": by_harness("lime", lambda players, budget: {"samples": budget, "estimator": "process"}),
+    "ours (least squares)": by_harness("lime", lambda players, budget: {"samples": budget}),
+    "authors' package, LimeImageExplainer": by_lime,
     CAPTUM: by_captum_lime,
 }
 

@@ -102,7 +102,7 @@ def test_the_posterior_is_that_of_the_coefficients_of_all_sets(draws, width, pen
         signs = present[None].double() * 2 - 1
         own = process.CoalitionProcess(
             signs,
-            process.players_apart(signs, signs),
+            process.hamming_distances(signs, signs),
             seen[None],
             tables.between[rate][None],
             torch.tensor([process.NOISES[noise]]),

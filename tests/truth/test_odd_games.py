@@ -48,7 +48,7 @@ def test_the_posterior_is_that_of_the_coefficients_of_all_sets(players, monkeypa
         tables, given = odd_games._tables(players, torch.device("cpu")), torch.cat([total / 2, seen[0]])
         own = process.CoalitionProcess(
             signs,
-            process.players_apart(signs, signs),
+            process.hamming_distances(signs, signs),
             given[None],
             tables.between[rate][None],
             torch.tensor([process.NOISES[noise]]),
@@ -87,7 +87,7 @@ def test_the_values_depend_on_the_odd_part_alone_as_the_formula_of_the_sets_says
 def test_the_likelihood_is_that_of_contrasts_that_single_players_do_not_enter(seed):
     signs = torch.cat([torch.ones(1, 1, 4), torch.randn(1, 20, 4).sign()], 1).double()
     seen, tables = torch.randn(1, 21).double(), odd_games._tables(4, torch.device("cpu"))
-    differ = process.players_apart(signs, signs)
+    differ = process.hamming_distances(signs, signs)
     contrasts = torch.linalg.qr(signs[0], mode="complete").Q[:, 4:].T  # (17, 21)
     found, expected = [], []
     for rate, noise in ((0, 0.1), (3, 0.1), (3, 1.0), (6, 0.001)):
