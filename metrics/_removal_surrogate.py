@@ -1,12 +1,15 @@
 """Mean squared errors over random removals from fewer evaluations: a surrogate of the change, and what it misses.
 
-The plain estimate is the mean over the M removals that the model was evaluated on. Here a Gaussian process is fitted to
-the changes D of the output. It predicts them for all removals, or for as many new ones as wanted, where the change P
-that attributions predict is known too. The evaluated removals are then weighted such that, with their leave-one-out
-predictions, they have the moments E[P^2], E[P D] and E[D^2] that are predicted for all (control variates in the form of
-calibrated weights: Deville and Sarndal 1992, doi 10.1080/01621459.1992.10475217; Owen 2013, Monte Carlo theory, chapter
-8). Weights below 0 are set to 0. So no error is negative, a map that predicts every change has the error 0, and a
-normalised error is at most 1. If the predictions are useless, weights are about equal: the estimate is the plain one.
+The plain estimate is the mean of (P - D)^2 over the M removals that the model was evaluated on, with the change P that
+attributions predict and the change D of the output. Here a Gaussian process is fitted to D. It predicts D for all
+removals, or for as many new ones as wanted, where P is known too. With its leave-one-out predictions D' of the
+evaluated ones the regression estimator (a control variate: Owen 2013, Monte Carlo theory, chapter 8) is
+
+    E (P - D)^2 = E P^2 + b E (D'^2 - 2 P D') + mean of (D^2 - 2 P D) - b (D'^2 - 2 P D') over evaluated removals,
+
+with E over all removals and the slope b of the one on the other, in [0, 1]. It is unbiased but for what the fit and the
+slope cost. For each map the plain estimate is kept where it varies less, as for a map that predicts every change, whose
+error is then 0.
 
 If all removals can be listed, those that were evaluated enter with their own changes. Once all are, the value is exact.
 
@@ -123,10 +126,10 @@ def with_other_squares(samples: Samples, drawn: Tensor, largest: int) -> Squares
 
 
 def with_other_subsets(samples: Samples, drawn: Tensor) -> RandomSubsets:
-    """The drawn packed sets (N, M, bytes) of units, with others; none if units are more than draws, which do not tell
-    the effect of each."""
+    """The drawn packed sets (N, M, bytes) of units, with others; none if units are more than the draws that enter the
+    process, which do not tell the effect of each."""
     units = samples.units.count
-    if units > drawn.shape[1]:
+    if units > min(drawn.shape[1], MOST):
         return RandomSubsets(drawn, drawn[:1, :0], False, units)
     if 2**units <= LISTED:
         numbers = torch.arange(2**units, device=drawn.device)[:, None]
@@ -134,8 +137,8 @@ def with_other_subsets(samples: Samples, drawn: Tensor) -> RandomSubsets:
             drawn, pack((numbers >> torch.arange(units, device=drawn.device) & 1).bool())[None], True, units
         )
     count = max(NEW, 2 * drawn.shape[1])
-    words = bits(samples.stream("other subsets"), count * drawn.shape[2])
-    others = (words & 255).to(torch.uint8).view(len(samples), count, -1)
+    words = bits(samples.stream("other subsets"), -(-count * drawn.shape[2] // 8))
+    others = words.view(torch.uint8)[:, : count * drawn.shape[2]].view(len(samples), count, -1)
     spare = torch.arange(drawn.shape[2] * 8, device=drawn.device) < units
     return RandomSubsets(drawn, others & pack(spare), False, units)
 
@@ -149,8 +152,9 @@ def _numbers_of_others(samples: Samples, count: int, draws: int, use: str) -> Te
 
 @dataclass(frozen=True)
 class PredictedChanges:
-    """The surrogate's predictions of N samples' changes of the output, and the weights that follow from them.
+    """The surrogate's predictions of N samples' changes of the output.
 
+    changes    (N, M) float64, the changes by the evaluated removals
     used       (N,) bool, whether the surrogate is used
     distinct   (N, M) bool, False for an evaluated removal that repeats an earlier one
     left_out   (N, M) float64, leave-one-out predictions: each evaluated change, predicted without its own output
@@ -159,6 +163,7 @@ class PredictedChanges:
     listed     whether the other removals are all that exist
     """
 
+    changes: Tensor
     used: Tensor
     distinct: Tensor
     left_out: Tensor
@@ -166,21 +171,37 @@ class PredictedChanges:
     unseen: Tensor
     listed: bool
 
-    def weights(self, sums: Tensor, others: Tensor) -> Tensor:
-        """The weights (N, M) of the evaluated removals in a mean over all, float64, not negative, of mean 1.
+    def mean_square(self, own: Tensor, others: Tensor, factor: float = 1.0) -> Tensor:
+        """E (P - ``factor`` D)^2 (N,) over all removals, not negative, for samples of which the surrogate is used.
 
-        ``sums`` (N, M) and ``others`` (N, R) are the changes that attributions predict for the evaluated removals and
-        for the others.
+        ``own`` (N, M) and ``others`` (N, R) are what is taken as P of the evaluated and of the other removals.
         """
-        seen = self.distinct.double()
-        count, left = seen.sum(1, keepdim=True), self.unseen.double()
-        missing = left.sum(1, keepdim=True)
-        target = (_moments(others, self.predicted) * left[:, None]).sum(2) / missing.clamp(min=1)
-        own = _moments(sums, self.left_out)
-        share = count / (count + missing) if self.listed else torch.zeros_like(count)
-        everywhere = share * (own * seen[:, None]).sum(2) / count + (1 - share) * target
-        weights = _calibrated(own, seen, everywhere)
-        return (weights * sums.shape[1]).where(self.used[:, None], 1)
+        rest_of = lambda sums, changes: factor * changes * (factor * changes - 2 * sums)  # all but P^2, which is known
+        values, rest = (own - factor * self.changes).square(), rest_of(own, self.changes)
+        expected = rest_of(own, self.left_out)
+        slope = (self._covariance(rest, expected) / self._covariance(expected, expected)).nan_to_num(0).clamp(0, 1)
+        missed = rest - slope[:, None] * expected
+        of_all = self._mean_of_all(own.square(), others.square())
+        of_all = of_all + slope * self._mean_of_all(expected, rest_of(others, self.predicted))
+        corrected = (of_all + _mean_where(self.distinct, missed)).clamp(min=0)
+        varies_less = self._covariance(missed, missed) < self._covariance(values, values)
+        return corrected.where(varies_less, _mean_where(self.distinct, values))
+
+    def _mean_of_all(self, own: Tensor, others: Tensor) -> Tensor:
+        """The mean (N,) over all removals of values that are known for evaluated (N, M) and for other ones (N, R)."""
+        seen, missing = self.distinct.sum(1), self.unseen.sum(1)
+        share = seen / (seen + missing) if self.listed else torch.zeros_like(seen, dtype=own.dtype)
+        return share * _mean_where(self.distinct, own) + (1 - share) * _mean_where(self.unseen, others)
+
+    def _covariance(self, first: Tensor, second: Tensor) -> Tensor:
+        """The covariance (N,) of values (N, M) over the different evaluated removals."""
+        apart = lambda values: values - _mean_where(self.distinct, values)[:, None]
+        return _mean_where(self.distinct, apart(first) * apart(second))
+
+
+def _mean_where(there: Tensor, values: Tensor) -> Tensor:
+    """The mean (N,) of the values (N, M) that are there (N, M); 0 where none is."""
+    return values.where(there, 0).sum(1) / there.sum(1).clamp(min=1)
 
 
 def fit_changes(removals: Removals, changes: Tensor) -> PredictedChanges:
@@ -212,9 +233,9 @@ def fit_changes(removals: Removals, changes: Tensor) -> PredictedChanges:
     if not used.all():
         say(
             f"surrogate: used for {int(used.sum())} of {count} samples; the others are of the draws alone, as it "
-            "misses too much of the variance, or draws are too few"
+            "misses too much of the variance, draws are too few, or an output is not finite"
         )
-    return PredictedChanges(used, distinct, left_out, predicted, unseen, removals.listed)
+    return PredictedChanges(changes, used, distinct, left_out, predicted, unseen, removals.listed)
 
 
 @dataclass(frozen=True)
@@ -294,27 +315,3 @@ def _first_of_each(drawn: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
     places = torch.arange(len(own), device=own.device)
     earliest = torch.full_like(number, len(own)).scatter_reduce(0, own, places, "amin")
     return earliest[own] == places, earliest[rest] == len(own)
-
-
-def _moments(sums: Tensor, changes: Tensor) -> Tensor:
-    """The squares of the predicted changes (N, R), their products with the changes (N, R), and the squares of these:
-    (N, 3, R)."""
-    return torch.stack([sums.square(), sums * changes, changes.square()], 1)
-
-
-def _calibrated(values: Tensor, seen: Tensor, target: Tensor) -> Tensor:
-    """Weights (N, M), not negative, with the sum 1, of the removals ``seen`` (N, M), 1 or 0.
-
-    They are the nearest to equal ones with which the values (N, 3, M) have the means ``target`` (N, 3). Those below 0
-    are then set to 0, and the means hold only about.
-    """
-    equal = (seen / seen.sum(1, keepdim=True))[:, None]
-    middle = (values * equal).sum(2, keepdim=True)
-    apart = values - middle
-    spread = (apart.square() * equal).sum(2, keepdim=True).sqrt()
-    scale = spread.where(spread > 0, 1)
-    apart, wanted = apart / scale, (target[..., None] - middle) / scale
-    covariance = (apart * equal) @ apart.mT
-    slope = torch.linalg.pinv(covariance, hermitian=True, rtol=1e-10) @ wanted
-    weights = ((1 + slope.mT @ apart) * equal)[:, 0].clamp(min=0)
-    return weights / weights.sum(1, keepdim=True)

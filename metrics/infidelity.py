@@ -10,7 +10,13 @@ from torch import Tensor
 from harness.batch import Batch, Scores
 from harness.errors import NotApplicable
 from harness.metrics._groups import Grouping, Groups, make_groups
-from harness.metrics._removal_surrogate import Removals, fit_changes, with_other_squares, with_other_subsets
+from harness.metrics._removal_surrogate import (
+    PredictedChanges,
+    Removals,
+    fit_changes,
+    with_other_squares,
+    with_other_subsets,
+)
 from harness.metrics._sets import outputs_without, pack_chunks, set_sums
 from harness.metrics._similarity import with_reason
 from harness.metrics._squares import count_squares, squares_numbered, units_within
@@ -87,33 +93,49 @@ def infidelity(
     if surrogate and perturbation == "gaussian":
         raise NotApplicable("surrogate=true needs perturbation=square or subset, not gaussian (give surrogate=false)")
     local = _is_local(batch, convention)
-    of_draws = lambda tracked: batch.samples.clean(score)[:, None].double() - pick(tracked, score).double()
-    weights = None
     if perturbation == "gaussian":
         predicted, changed = _changes_by_noise(batch, draws, relative_noise, local)
-        change = of_draws(changed)
     else:
         removal = _Removal(perturbation, draws, largest_side, baseline)
         values = _values_of_units(batch, baseline, local)
         predicted, changed = _changes_by_removal(batch.samples, removal, values)
-        change = of_draws(changed)
-        if surrogate:
-            weights = _weights_of_draws(batch.samples, removal, values, predicted, change, score)
+    change = batch.samples.clean(score)[:, None].double() - pick(changed, score).double()
+    errors = mean_squared_error(predicted, change, scaling)
+    if surrogate:
+        others, expected = _expected_changes(batch.samples, removal, values, change, score)
+        better = expected_squared_error(predicted, others, expected, scaling)
+        errors = better.where(expected.used & errors.isfinite() & better.isfinite(), errors)
     reason = "no draw changes the input, has an attribution other than 0, or changes the output"
-    errors = mean_squared_error(predicted, change, scaling, weights)
     return with_reason(errors.masked_fill(_untouched(batch, perturbation, baseline), float("nan")), reason)
 
 
-def mean_squared_error(predicted: Tensor, change: Tensor, scaling: str, weights: Tensor | None = None) -> Tensor:
-    """The infidelity (N,) of predicted and true changes of the output (N, draws), rescaled; ``weights`` (N, draws)
-    have the mean 1."""
-    mean = lambda values: (values if weights is None else values * weights).mean(1)
+def mean_squared_error(predicted: Tensor, change: Tensor, scaling: str) -> Tensor:
+    """The infidelity (N,) of predicted and true changes of the output (N, draws), rescaled."""
     if scaling == "none":
-        return mean((predicted - change).square())
-    factor = mean(change * predicted) / mean(predicted.square())  # 0 / 0 is NaN
-    rescaled = mean((change - factor[:, None] * predicted).square())
-    normalised = rescaled / mean(change.square())  # NaN where the output never changes: any map would be perfect
+        return (predicted - change).square().mean(1)
+    factor = (change * predicted).mean(1) / predicted.square().mean(1)  # 0 / 0 is NaN
+    rescaled = (change - factor[:, None] * predicted).square().mean(1)
+    normalised = rescaled / change.square().mean(1)  # NaN where the output never changes: any map would be perfect
     return normalised if scaling == "normalised" else rescaled.where(normalised.isfinite(), normalised)
+
+
+def expected_squared_error(predicted: Tensor, others: Tensor, expected: PredictedChanges, scaling: str) -> Tensor:
+    """``mean_squared_error`` (N,) over all removals, from the predicted changes by the draws (N, draws) and by others
+    (N, R).
+
+    The factor of the maps that has the least error is that of the estimated moments, or that of the draws alone, with
+    which a map that predicts every change has no error, or 0, the error of which is the mean square of the change.
+    """
+    error = lambda factor: expected.mean_square(factor[:, None] * predicted, factor[:, None] * others)
+    one = torch.ones_like(predicted[:, 0])
+    if scaling == "none":
+        return error(one)
+    product = (expected.mean_square(predicted, others, factor=-1.0) - error(one)) / 4  # of the map and the change
+    square = expected.mean_square(predicted, others, factor=0.0)
+    of_draws = (expected.changes * predicted).mean(1) / predicted.square().mean(1)
+    factors = ((product / square).nan_to_num(0, 0, 0), of_draws.nan_to_num(0, 0, 0), torch.zeros_like(one))
+    errors = torch.stack([error(factor) for factor in factors])
+    return errors.amin(0) / errors[2] if scaling == "normalised" else errors.amin(0)
 
 
 def _chosen_perturbation(samples: Samples, perturbation: str, largest: int | None) -> tuple[str, int]:
@@ -176,13 +198,13 @@ def _packed_sets(samples: Samples, units: Groups, removal: _Removal) -> Tensor:
     return samples.shared(removal.sets_key, make)
 
 
-def _weights_of_draws(
-    samples: Samples, removal: _Removal, values: Tensor, predicted: Tensor, change: Tensor, score: str
-) -> Tensor:
-    """The calibration weights (N, draws) of the drawn sets, from a surrogate of the changes (N, draws)."""
+def _expected_changes(
+    samples: Samples, removal: _Removal, values: Tensor, change: Tensor, score: str
+) -> tuple[Tensor, PredictedChanges]:
+    """The changes (N, R) that the values (N, *units) predict for other sets, and a surrogate of those by the draws."""
     removals = samples.shared(("removals", *removal.sets_key), lambda: _with_others(samples, removal))
     key = ("removal surrogate", *removal.sets_key, removal.baseline, score)
-    return samples.shared(key, lambda: fit_changes(removals, change)).weights(predicted, removals.sums(values))
+    return removals.sums(values), samples.shared(key, lambda: fit_changes(removals, change))
 
 
 def _with_others(samples: Samples, removal: _Removal) -> Removals:

@@ -40,8 +40,9 @@ def pytest_configure(config):
     run.SUPERVISES = False  # tests look into their own process, and a process for each run takes seconds
 
 
+@pytest.hookimpl(optionalhook=True)  # there is no such hook without xdist
 def pytest_xdist_auto_num_workers():
-    return len(os.sched_getaffinity(0)) + 1
+    return None if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ else len(os.sched_getaffinity(0)) + 1
 
 
 # Files of few tests that take long, each tens of seconds or more.

@@ -81,7 +81,7 @@ def for_each_job(
     parts = _without_sweeps_over_groups(arguments)
     if len(parts) > 1 and any(re.match(r"[~+]|(model|dataset|explainer|metric)\.", word) for word in arguments):
         _check_parts(parts)  # only options of items can be refused in one part and not in another
-    elif len(parts) > 1 and _sweeps_over_plain_names(arguments):
+    elif len(parts) > 1 and not own_files and _sweeps_over_plain_names(arguments):
         parts = [_groups_first(arguments)]  # one sweep: Hydra composes twice before the first job of each sweep
     sweeps = bool({"-m", "--multirun"} & set(arguments))
     with temporary_folder() if sweeps and not notes_sweep else nullcontext() as elsewhere:
@@ -121,12 +121,20 @@ def _without_sweeps_over_groups(arguments: Sequence[str]) -> list[list[str]]:
 
 
 def _sweeps_over_plain_names(arguments: Sequence[str]) -> bool:
-    """Whether all groups that are swept list plain names (``model=a,b``), which Hydra's own sweep leaves as typed.
+    """Whether the groups that are swept list plain names of items or experiments, so that Hydra's own sweep will do.
 
-    Names in quotes, with colons or with globs it would change.
+    It would change names in quotes, with colons or with globs, and composes the base of a sweep without what is swept,
+    so without what the options of a launcher or a flag with a value belong to.
     """
-    groups = [each for each in parsed_overrides(arguments) if each.key_or_group in CONFIG_GROUPS]
-    return all(re.fullmatch(r"\w+=[\w/]+(,[\w/]+)*", each.input_line) for each in groups if each.is_sweep_override())
+    words = [word for word in arguments if word not in ("-m", "--multirun")]
+    keys = [word.partition("=")[0] for word in words]
+    if any(word.startswith("-") or "=" not in word for word in words) or len(set(keys)) < len(keys):
+        return False
+    swept = (
+        each for each in parsed_overrides(words) if each.is_sweep_override() and each.key_or_group in CONFIG_GROUPS
+    )
+    plain = r"(model|dataset|explainer|metric|experiment)=(?!.*\bnull\b)[\w/]+(,[\w/]+)*"
+    return all(re.fullmatch(plain, each.input_line) for each in swept)
 
 
 def _groups_first(arguments: Sequence[str]) -> list[str]:

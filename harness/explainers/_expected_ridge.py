@@ -196,7 +196,7 @@ def _weights_of_coalitions(sizes: Tensor, known: Tensor, target: ExpectedRidge) 
         there, number = sizes == size, math.comb(target.players, size)
         others = there & ~known
         count, of_known = int(others.sum()), int((there & known).sum())
-        weights[there] = of_sizes[size] / number
+        weights[there] = of_sizes[size] * (1 / number)  # of very many players 0: numbers are beyond floats
         if count:
             weights[others] = of_sizes[size] * (1 - of_known / number) / count
             unseen[others] = 1 - count / (number - of_known)

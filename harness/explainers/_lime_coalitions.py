@@ -19,17 +19,34 @@ from harness.explainers._expected_ridge import ExpectedRidge, variance_of_coeffi
 from harness.randomness import stream, uniform
 from harness.samples import Samples
 
+MOST_ATTEMPTS = 50  # a draw that does not determine the effects of single players, of 2 K at most 1 in 15, is repeated
 COMPARED = 4  # draws of each design whose mean variances are compared
 
 
 def lime_coalitions(samples: Samples, target: ExpectedRidge, count: int) -> Tensor:
     """The coalition of all players and ``count`` - 1 other ones for each sample, (n, count, K) bool, ordered by size.
 
-    ``count`` is at least 2 K, or 2^K if that is less.
+    They are different, and determine the effects of single players. ``count`` is at least 2 K, or 2^K if that is less.
     """
-    if _prefers_array(target, count):
-        return orthogonal_coalitions(samples.stream("lime array"), target.players, count)
-    return _by_size(lambda size: samples.stream(f"lime coalitions of size {size}"), target, count)
+    design = _array if _prefers_array(target, count) else _by_size
+    drawn = design(lambda use: samples.stream(f"lime coalitions {use}"), target, count)
+    for attempt in range(1, MOST_ATTEMPTS):
+        lacking = ~_tell_singles(drawn)
+        if not lacking.any():
+            break
+        again = design(lambda use, attempt=attempt: samples.stream(f"lime coalitions {use} {attempt}"), target, count)
+        drawn = again.where(lacking[:, None, None], drawn)
+    return drawn
+
+
+def _tell_singles(present: Tensor) -> Tensor:
+    """Which of the draws (n, R, K) have R different coalitions that determine the level and the effects of single
+    players, (n,) bool."""
+    signs = torch.cat([torch.ones_like(present[..., :1]), present], 2).double() * 2 - 1
+    full = torch.linalg.matrix_rank(signs.mT @ signs, hermitian=True) == signs.shape[2]
+    numbers = torch.rand(present.shape[2], dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    sums = (present.double() @ numbers.to(present.device)).sort(1).values  # equal for equal coalitions alone
+    return full & (sums.diff(dim=1) > 1e-12).all(1)
 
 
 @lru_cache
@@ -40,15 +57,20 @@ def _prefers_array(target: ExpectedRidge, count: int) -> bool:
     variances = [0.0, 0.0]
     for number in range(COMPARED):
         keys = lambda use, number=number: stream(torch.tensor([number]), 0, f"lime design {use}")
-        array = orthogonal_coalitions(keys("array"), target.players, count)
-        for place, design in enumerate((array, _by_size(keys, target, count))):
-            variances[place] += variance_of_coefficients(design, target)
+        for place, design in enumerate((_array, _by_size)):
+            variances[place] += variance_of_coefficients(design(keys, target, count), target)
     return variances[0] < variances[1]
 
 
-def _by_size(keys_of: Callable[[int], Tensor], target: ExpectedRidge, count: int) -> Tensor:
+def _array(keys_of: Callable[[str], Tensor], target: ExpectedRidge, count: int) -> Tensor:
+    """``orthogonal_coalitions`` with the keys (n,) for "array"."""
+    return orthogonal_coalitions(keys_of("array"), target.players, count)
+
+
+def _by_size(keys_of: Callable[[str], Tensor], target: ExpectedRidge, count: int) -> Tensor:
     """All players, and other coalitions of each size as often as they weigh in the regression."""
-    drawn = coalitions_without_replacement(keys_of, target.players, count - 1, target.shares())
+    keys_of_size = lambda size: keys_of(f"of size {size}")
+    drawn = coalitions_without_replacement(keys_of_size, target.players, count - 1, target.shares())
     return torch.cat([torch.ones_like(drawn[:, :1]), drawn], 1)
 
 

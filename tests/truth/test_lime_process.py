@@ -214,7 +214,7 @@ def test_an_array_has_every_three_players_in_all_ways_equally_often(players, cou
 @pytest.mark.parametrize(("players", "count", "width"), [(8, 100, 0.25), (12, 300, 0.1), (49, 120, 0.25)])
 def test_coalitions_by_size_are_different_and_of_a_size_as_many_as_it_weighs(players, count, width, seed):
     target, keys = ExpectedRidge(players, count, width, 1.0), torch.randint(2**60, (4,))
-    drawn = _by_size(lambda size: stream(keys, seed, f"{size}"), target, count)
+    drawn = _by_size(lambda use: stream(keys, seed, use), target, count)
     assert drawn.shape == (4, count, players) and drawn[:, 0].all()
     assert all(len(each.unique(dim=0)) == count for each in drawn)
     assert (drawn[:, 1:].sum(2) == drawn[:1, 1:].sum(2)).all() and not drawn[:, 1:].all(2).any()
@@ -233,6 +233,29 @@ def test_a_sample_is_explained_as_it_is_alone(samples, seed):
     for row in range(4):
         alone = harness.explain("lime", net, x[row : row + 1], torch.tensor(targets[row : row + 1]), **options)
         torch.testing.assert_close(alone[0], together[row], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("players", "samples", "width"), [(5, 10, 0.25), (7, 14, 0.1), (6, 24, 0.25), (9, 18, 0.1)])
+def test_few_coalitions_are_different_and_tell_all_single_players(players, samples, width, seed):
+    """Of 400 draws some do not at first: they are drawn again, so that sums are exact and say so."""
+    net, facts = nn.Linear(players, 1).eval(), harness.Facts()
+    options = {"samples": samples, "kernel_width": width, "penalty": 0.0, "baseline": "zero", "estimator": "process"}
+    rows = torch.ones(400, players)
+    found = harness.explain("lime", net, rows, torch.zeros(400, dtype=torch.long), facts=facts, **options)
+    torch.testing.assert_close(found, net.weight.detach().expand(400, -1), rtol=1e-3, atol=1e-4)
+    assert facts.summary()["standard_error"]["max"] < 1e-2
+    few = samples_of(net, rows, torch.zeros(400, dtype=torch.long))
+    drawn = lime_coalitions(few, ExpectedRidge(players, samples, width, 0.0), samples)
+    assert all(len(each.unique(dim=0)) == samples for each in drawn)
+
+
+def test_of_very_many_players_no_number_overflows():
+    players, count = 1100, 40
+    sizes = torch.tensor([players, *[players // 2] * (count - 1)])
+    weights, unseen = expected._weights_of_coalitions(
+        sizes, torch.arange(count) < 20, ExpectedRidge(players, count, 0.25, 1.0)
+    )
+    assert weights.isfinite().all() and unseen.isfinite().all() and weights[0] == 1
 
 
 def test_fewer_evaluations_than_the_process_needs_are_refused(seed):
