@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 import harness
 from harness import registry
 from harness.catalogue import CATALOGUES, NOT_READ
-from harness.cli.hydra_config import for_each_job
+from harness.cli.hydra_config import _sweeps_over_plain_names, for_each_job
 from harness.cli.main import main
 from harness.cli.sections import setting_names
 from harness.engine.protocol import Protocol
@@ -330,6 +330,43 @@ def test_a_sweep_over_names_is_what_its_parts_would_be(typed, monkeypatch):
     monkeypatch.setattr("harness.cli.hydra_config._sweeps_over_plain_names", lambda arguments: False)
     for_each_job(typed.split(), parts.append)
     assert at_once == parts and len(parts) == 2 ** typed.count(",")
+
+
+WITHOUT_OWN_SWEEP = {
+    "-m model=digits_cnn,xai_tris_mlp protocol.seed=0,1": True,
+    "-m experiment=digits,atlas/logic metric=[srg]": True,
+    "-m model=digits_cnn,mine.py:net": False,
+    "-m explainer=[rise],[saliency]": False,
+    "-m experiment=digits,null": False,
+    "-m experiment=glob(*)": False,
+    "-m launcher=slurm,here launcher.hours=1": False,
+    "-m model=digits_cnn,lite0 model=lite0": False,
+    "--config-dir own -m experiment=e1,e2": False,
+}
+
+
+@pytest.mark.parametrize("typed", WITHOUT_OWN_SWEEP)
+def test_hydra_itself_sweeps_over_plain_names_alone(typed):
+    assert _sweeps_over_plain_names(typed.split()) is WITHOUT_OWN_SWEEP[typed]
+
+
+def test_a_sweep_over_experiments_of_ones_own_has_their_own_sweeps(tmp_path):
+    (tmp_path / "experiment").mkdir()
+    choices = "# @package _global_\ndefaults:\n  - override /model: digits_cnn\n  - override /dataset: digits\n"
+    (tmp_path / "experiment" / "e1.yaml").write_text(
+        f"{choices}hydra:\n  sweeper:\n    params:\n      protocol.seed: 0,1\n"
+    )
+    (tmp_path / "experiment" / "e2.yaml").write_text(f"{choices}protocol:\n  seed: 7\n")
+    found = []
+    for_each_job([f"--config-dir={tmp_path}", "-m", "experiment=e1,e2", "explainer=rise", "metric=srg"], found.append)
+    assert [each["protocol"]["seed"] for each in found] == [0, 1, 7]
+
+
+def test_a_sweep_over_launchers_keeps_their_settings():
+    found = []
+    words = ["-m", "launcher=slurm,processes", "launcher.at_once=1", "model=digits_cnn", "dataset=digits", "metric=srg"]
+    for_each_job(words, found.append, with_launcher=True)
+    assert [each["launcher"]["at_once"] for each in found] == [1, 1]
 
 
 @pytest.mark.parametrize("name", ["a,b", "a=b", "a#b", "Bücher", "a [1]", "a(1)", "it's", 'the "best"', "a&b; c"])
