@@ -15,6 +15,7 @@ The cost grows with the cube of the number of coalitions.
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -62,6 +63,46 @@ def chosen_prior(signs: Tensor, seen: Tensor, between: Tensor, level: bool = Fal
     rate = of_rates.argmax(0)
     of_noises = torch.stack([score(rate, torch.full_like(noise, each)) for each in range(len(NOISES))])
     return rate, of_noises.argmax(0)
+
+
+def process_given(
+    signs: Tensor, seen: Tensor, between: Tensor, level: bool = False
+) -> tuple["CoalitionProcess", Tensor]:
+    """The process under the prior that ``chosen_prior`` finds, with the place (n,) of its rate in RATES."""
+    rate, noise = chosen_prior(signs, seen, between, level)
+    noises = torch.tensor(NOISES, device=seen.device)
+    differ = hamming_distances(signs, signs)
+    return CoalitionProcess(signs, differ, seen, between[rate], noises[noise], level), rate
+
+
+def in_parts(solve: Callable[..., tuple[Tensor, Tensor]], rows: int, *games: Tensor) -> tuple[Tensor, Tensor]:
+    """The values (n, K) and errors (n, K) that ``solve`` finds for as many games at once as fit into memory.
+
+    ``games`` are what it takes, (n, ...) each, and ``rows`` the coalitions of a process.
+    """
+    splits = (each.split(max(1, AT_ONCE // rows**2)) for each in games)
+    values, errors = zip(*(solve(*some) for some in zip(*splits, strict=True)), strict=True)
+    return torch.cat(values), torch.cat(errors)
+
+
+def weights_beside_fitted(
+    sizes: Tensor, fitted: Tensor, of_all: Callable[[int], float], number_of: Callable[[int], int]
+) -> tuple[Tensor, Tensor]:
+    """The weights (R,) of coalitions of these sizes, and the share (R,) of what each represents that was not seen.
+
+    All coalitions of a size, ``number_of(size)``, weigh ``of_all(size)``. One that a process was ``fitted`` to, (R,)
+    bool, has its own weight. The others share the weight of all that it was not fitted to.
+    """
+    weights, unseen = torch.zeros(2, len(sizes), dtype=torch.float64, device=sizes.device)
+    for size in sizes.unique().tolist():
+        there, number = sizes == size, number_of(size)
+        others = there & ~fitted
+        count, of_fitted = int(others.sum()), int((there & fitted).sum())
+        weights[there] = of_all(size) * (1 / number)  # of very many players 0: numbers are beyond floats
+        if count:
+            weights[others] = of_all(size) * (1 - of_fitted / number) / count
+            unseen[others] = 1 - count / (number - of_fitted)  # where all are seen, nothing is left to chance
+    return weights, unseen
 
 
 def hamming_distances(signs: Tensor, others: Tensor) -> Tensor:

@@ -32,16 +32,17 @@ import torch
 from torch import Tensor
 
 from harness.explainers._coalition_process import (
-    AT_ONCE,
     NOISES,
     RATES,
     CoalitionProcess,
-    chosen_prior,
     evenly,
     hamming_distances,
+    in_parts,
     log_binomials,
+    process_given,
     product_of_signs,
     seen_by_process,
+    weights_beside_fitted,
 )
 
 DESIGN_PRIOR = (0, 2)  # places in RATES and NOISES under which designs are compared
@@ -95,6 +96,14 @@ class ExpectedRidge:
         """What the coalitions of each size weigh, of all sizes but the largest, whose coalition is always there."""
         return dict(enumerate(self.of_sizes()[:-1].tolist()))
 
+    def weights_beside(self, sizes: Tensor, fitted: Tensor) -> tuple[Tensor, Tensor]:
+        """``weights_beside_fitted`` of coalitions of these sizes (R,), of which the first is that of all players."""
+        of_sizes = self.of_sizes()
+        number_of = lambda size: math.comb(self.players, size)
+        weights, unseen = weights_beside_fitted(sizes, fitted, lambda size: float(of_sizes[size]), number_of)
+        weights[0] += 1  # beside its share of the draws
+        return weights, unseen
+
     def density(self) -> tuple[np.ndarray, float]:
         """g (2, K), by whether a player is present and how many others are, and the share of v(all)."""
         players, sizes, with_all = self.players, np.arange(self.players + 1), self.of_sizes()
@@ -119,9 +128,7 @@ def coefficients_of_process(present: Tensor, worth: Tensor, target: ExpectedRidg
     least K + 1. Standard errors are NaN where too few coalitions are left to estimate them from.
     """
     rows = seen_by_process(present.shape[1])
-    games = (each.split(max(1, AT_ONCE // rows**2)) for each in (present, worth - worth[:, :1]))
-    parts = [_coefficients_and_errors(*game, target) for game in zip(*games, strict=True)]
-    return torch.cat([values for values, _ in parts]), torch.cat([errors for _, errors in parts])
+    return in_parts(lambda *game: _coefficients_and_errors(*game, target), rows, present, worth - worth[:, :1])
 
 
 def _coefficients_and_errors(present: Tensor, worth: Tensor, target: ExpectedRidge) -> tuple[Tensor, Tensor]:
@@ -129,16 +136,13 @@ def _coefficients_and_errors(present: Tensor, worth: Tensor, target: ExpectedRid
     rows, device = present.shape[1], worth.device
     signs = present.double() * 2 - 1
     first = evenly(rows, seen_by_process(rows)).to(device)
-    seen_signs, seen = signs[:, first], worth[:, first]
     tables = _ridge_tables(target, device)
-    rate, noise = chosen_prior(seen_signs, seen, tables.between, level=True)
-    differ, noises = hamming_distances(seen_signs, seen_signs), torch.tensor(NOISES, device=device)
-    process = CoalitionProcess(seen_signs, differ, seen, tables.between[rate], noises[noise], level=True)
+    process, rate = process_given(signs[:, first], worth[:, first], tables.between, level=True)
     covariance = _covariance_with_coefficients(present[:, first], tables.with_value[rate])
     values, errors = process.values(covariance, tables.of_free, tables.of_value[rate])
     if rows > len(first):
-        known = torch.zeros(rows, dtype=torch.bool, device=device).index_fill_(0, first, True)
-        more, errors = _coefficients_of_residuals(present, worth - process.predicted(signs), known, target)
+        fitted = torch.zeros(rows, dtype=torch.bool, device=device).index_fill_(0, first, True)
+        more, errors = _coefficients_of_residuals(present, worth - process.predicted(signs), fitted, target)
         values = values + more
     return values, errors
 
@@ -174,10 +178,9 @@ def _coefficients_of_residuals(
     """The target's coefficients (n, K) and standard errors (n, K) of a game with worths ``residuals`` (n, R), without
     prior.
 
-    Within a size, a coalition that the process was ``fitted`` to (R,) bool has its own weight. The others share the
-    weight of all coalitions that it was not fitted to.
+    The process was ``fitted`` to some of the coalitions, (R,) bool.
     """
-    weights, unseen = _weights_of_coalitions(present[0].sum(1), fitted, target)
+    weights, unseen = target.weights_beside(present[0].sum(1), fitted)
     values = ridge(present, weights.expand(len(present), -1), residuals, target.penalty)
     columns = present.double() - (weights @ present.double() / weights.sum())[:, None]
     gram = (columns * weights[:, None]).mT @ columns
@@ -186,22 +189,6 @@ def _coefficients_of_residuals(
     level = (residuals - (columns @ values[..., None])[..., 0]) @ weights / weights.sum()
     rest = (residuals - level[:, None] - (columns @ values[..., None])[..., 0]) * unseen.sqrt()
     return values, (influence * rest[..., None]).square().sum(1).sqrt()
-
-
-def _weights_of_coalitions(sizes: Tensor, known: Tensor, target: ExpectedRidge) -> tuple[Tensor, Tensor]:
-    """The weights (R,) of coalitions of these sizes, and the share (R,) of what each represents that was not seen."""
-    of_sizes, unseen = target.of_sizes(), torch.zeros(len(sizes), dtype=torch.float64, device=sizes.device)
-    weights = torch.zeros_like(unseen)
-    for size in sizes.unique().tolist():
-        there, number = sizes == size, math.comb(target.players, size)
-        others = there & ~known
-        count, of_known = int(others.sum()), int((there & known).sum())
-        weights[there] = of_sizes[size] * (1 / number)  # of very many players 0: numbers are beyond floats
-        if count:
-            weights[others] = of_sizes[size] * (1 - of_known / number) / count
-            unseen[others] = 1 - count / (number - of_known)
-    weights[0] += 1  # that of all players, beside its share of the draws
-    return weights, unseen
 
 
 class _RidgeTables(NamedTuple):

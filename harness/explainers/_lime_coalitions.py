@@ -19,34 +19,39 @@ from harness.explainers._expected_ridge import ExpectedRidge, variance_of_coeffi
 from harness.randomness import stream, uniform
 from harness.samples import Samples
 
-MOST_ATTEMPTS = 50  # a draw that does not determine the effects of single players, of 2 K at most 1 in 15, is repeated
+MOST_ATTEMPTS = 50  # a draw that does not fit is repeated: at most 1 in 15 by size, and 1 in 4 of arrays
 COMPARED = 4  # draws of each design whose mean variances are compared
 
 
 def lime_coalitions(samples: Samples, target: ExpectedRidge, count: int) -> Tensor:
     """The coalition of all players and ``count`` - 1 other ones for each sample, (n, count, K) bool, ordered by size.
 
-    They are different, and determine the effects of single players. ``count`` is at least 2 K, or 2^K if that is less.
+    They determine the effects of single players. Those of an array are different, and others too, but for sizes of very
+    many coalitions (``coalitions_without_replacement``). ``count`` is at least 2 K, or 2^K if that is less.
+    ArithmeticError if ``MOST_ATTEMPTS`` draws are not enough.
     """
-    design = _array if _prefers_array(target, count) else _by_size
+    design, fits = (_array, _all_differ) if _prefers_array(target, count) else (_by_size, _determine_singles)
     drawn = design(lambda use: samples.stream(f"lime coalitions {use}"), target, count)
     for attempt in range(1, MOST_ATTEMPTS):
-        lacking = ~_tell_singles(drawn)
+        lacking = ~fits(drawn)
         if not lacking.any():
-            break
+            return drawn
         again = design(lambda use, attempt=attempt: samples.stream(f"lime coalitions {use} {attempt}"), target, count)
         drawn = again.where(lacking[:, None, None], drawn)
-    return drawn
+    raise ArithmeticError(f"{MOST_ATTEMPTS} draws of {count} coalitions do not tell {target.players} players apart")
 
 
-def _tell_singles(present: Tensor) -> Tensor:
-    """Which of the draws (n, R, K) have R different coalitions that determine the level and the effects of single
-    players, (n,) bool."""
+def _determine_singles(present: Tensor) -> Tensor:
+    """Which of the draws (n, R, K) determine the level and the effects of single players, (n,) bool."""
     signs = torch.cat([torch.ones_like(present[..., :1]), present], 2).double() * 2 - 1
-    full = torch.linalg.matrix_rank(signs.mT @ signs, hermitian=True) == signs.shape[2]
+    return torch.linalg.matrix_rank(signs.mT @ signs, hermitian=True) == signs.shape[2]
+
+
+def _all_differ(present: Tensor) -> Tensor:
+    """Which of the draws (n, R, K) have R different coalitions, (n,) bool."""
     numbers = torch.rand(present.shape[2], dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     sums = (present.double() @ numbers.to(present.device)).sort(1).values  # equal for equal coalitions alone
-    return full & (sums.diff(dim=1) > 1e-12).all(1)
+    return (sums.diff(dim=1) > 1e-12).all(1)
 
 
 @lru_cache

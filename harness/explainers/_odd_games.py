@@ -8,13 +8,12 @@ and a pair of complements shows it without error. With s_i = 1 for a player who 
 The process (``harness.explainers._coalition_process``) is that of o(S): the c_T of single players are free, as in
 KernelSHAP's regression, and those of larger sets have its prior. So the values have a normal posterior in closed form.
 
-Of very many pairs some have a process, and what it predicts wrongly of the others is a game of its own, whose values,
-by KernelSHAP's regression, are added (as in Witter et al. 2025, 2506.11849).
+From 4,096 pairs on, the process is fitted to 2,048 of them. The residuals of its predictions are a game too, whose
+values by KernelSHAP's regression are added (as in Witter et al. 2025, 2506.11849).
 """
 
 import math
 from functools import lru_cache
-from math import comb
 from typing import NamedTuple
 
 import numpy as np
@@ -23,16 +22,15 @@ from torch import Tensor
 
 from harness.explainers._coalition_pairs import number_of_pairs
 from harness.explainers._coalition_process import (
-    AT_ONCE,
-    NOISES,
     RATES,
     CoalitionProcess,
-    chosen_prior,
     evenly,
-    hamming_distances,
+    in_parts,
     log_binomials,
+    process_given,
     product_of_signs,
     seen_by_process,
+    weights_beside_fitted,
 )
 
 
@@ -44,9 +42,7 @@ def values_of_odd_part(present: Tensor, odd: Tensor, total: Tensor) -> tuple[Ten
     is at least K - 1. Standard errors are NaN where P pairs leave nothing to estimate them from.
     """
     rows = seen_by_process(present.shape[1]) + 1
-    games = (each.split(max(1, AT_ONCE // rows**2)) for each in (present, odd, total))
-    parts = [_values_and_errors(*game) for game in zip(*games, strict=True)]
-    return torch.cat([values for values, _ in parts]), torch.cat([errors for _, errors in parts])
+    return in_parts(_values_and_errors, rows, present, odd, total)
 
 
 def _values_and_errors(present: Tensor, odd: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
@@ -57,15 +53,11 @@ def _values_and_errors(present: Tensor, odd: Tensor, total: Tensor) -> tuple[Ten
     all_and_first = torch.cat([signs.new_ones(n, 1, players), signs[:, first]], 1)
     seen = torch.cat([total[:, None] / 2, odd[:, first]], 1)
     tables = _tables(players, odd.device)
-    rate, noise = chosen_prior(all_and_first, seen, tables.between)
-    differ = hamming_distances(all_and_first, all_and_first)
-    process = CoalitionProcess(
-        all_and_first, differ, seen, tables.between[rate], torch.tensor(NOISES, device=odd.device)[noise]
-    )
+    process, rate = process_given(all_and_first, seen, tables.between)
     values, errors = _values_of_process(process, tables.with_value[rate], tables.of_value[rate])
     if pairs > len(first):
-        known = torch.zeros(pairs, dtype=torch.bool, device=odd.device).index_fill_(0, first, True)
-        more, errors = _regression(signs, odd - process.predicted(signs), known)
+        fitted = torch.zeros(pairs, dtype=torch.bool, device=odd.device).index_fill_(0, first, True)
+        more, errors = _values_of_residuals(signs, odd - process.predicted(signs), fitted)
         values = values + more
     return values + (total - values.sum(1))[:, None] / players, errors  # but for rounding they have this sum
 
@@ -79,27 +71,20 @@ def _values_of_process(process: CoalitionProcess, with_value: Tensor, of_value: 
     return process.values(covariance, 2 * torch.eye(signs.shape[2], dtype=signs.dtype, device=signs.device), of_value)
 
 
-def _regression(signs: Tensor, wrong: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+def _values_of_residuals(signs: Tensor, residuals: Tensor, fitted: Tensor) -> tuple[Tensor, Tensor]:
     """KernelSHAP's regression of games whose values sum to 0: values (n, K) and standard errors, whatever the spread.
 
-    The odd part ``wrong`` (n, P) is that of coalitions ``signs`` (n, P, K), which have the same sizes in all games. Of
-    each size those that are ``known`` (P,) bool stand for themselves, and the others for all that are left.
+    Their odd part ``residuals`` (n, P) is that of coalitions ``signs`` (n, P, K), which have the same sizes in all
+    games, and of which a process was ``fitted`` to some, (P,) bool.
     """
-    players, sizes = signs.shape[2], (signs[0] > 0).sum(1)
-    weight, unseen = torch.zeros(2, len(sizes), dtype=torch.float64, device=signs.device)
-    for size in sizes.unique().tolist():
-        there = sizes == size
-        others = there & ~known
-        count, left = int(others.sum()), number_of_pairs(players, size) - int((there & known).sum())
-        weight[there] = 1 / comb(players, size) / (size * (players - size))
-        if count:
-            weight[others] *= left / count
-            unseen[others] = 1 - count / left  # where all are seen, nothing is left to chance
+    players, number_of = signs.shape[2], lambda size: number_of_pairs(signs.shape[2], size)
+    of_all = lambda size: (0.5 if 2 * size == players else 1) / (size * (players - size))
+    weight, unseen = weights_beside_fitted((signs[0] > 0).sum(1), fitted, of_all, number_of)
     columns = (signs - signs.mean(2, keepdim=True)) / 2
     inverse = torch.linalg.pinv((columns * weight[:, None]).mT @ columns, hermitian=True, rtol=1e-10)
     influence = columns * weight[:, None] @ inverse  # (n, P, K)
-    values = (influence.mT @ wrong[..., None])[..., 0]
-    rest = (wrong - (columns @ values[..., None])[..., 0]) * unseen.sqrt()
+    values = (influence.mT @ residuals[..., None])[..., 0]
+    rest = (residuals - (columns @ values[..., None])[..., 0]) * unseen.sqrt()
     return values, (influence * rest[..., None]).square().sum(1).sqrt()
 
 

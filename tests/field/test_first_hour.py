@@ -332,7 +332,7 @@ def test_a_sweep_over_names_is_what_its_parts_would_be(typed, monkeypatch):
     assert at_once == parts and len(parts) == 2 ** typed.count(",")
 
 
-WITHOUT_OWN_SWEEP = {
+SWEPT_AT_ONCE = {
     "-m model=digits_cnn,xai_tris_mlp protocol.seed=0,1": True,
     "-m experiment=digits,atlas/logic metric=[srg]": True,
     "-m model=digits_cnn,mine.py:net": False,
@@ -345,9 +345,9 @@ WITHOUT_OWN_SWEEP = {
 }
 
 
-@pytest.mark.parametrize("typed", WITHOUT_OWN_SWEEP)
+@pytest.mark.parametrize("typed", SWEPT_AT_ONCE)
 def test_hydra_itself_sweeps_over_plain_names_alone(typed):
-    assert _sweeps_over_plain_names(typed.split()) is WITHOUT_OWN_SWEEP[typed]
+    assert _sweeps_over_plain_names(typed.split()) is SWEPT_AT_ONCE[typed]
 
 
 def test_a_sweep_over_experiments_of_ones_own_has_their_own_sweeps(tmp_path):

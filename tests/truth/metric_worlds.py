@@ -56,6 +56,14 @@ class Constant(nn.Module):
         return torch.tensor([0.7, -0.2]).expand(len(x), 2)
 
 
+class Hash(nn.Module):
+    """A function of which nothing can be predicted: any change of the input gives another number."""
+
+    def forward(self, x):
+        mixed = torch.sin((x.double().flatten(1) * torch.arange(1.0, x[0].numel() + 1)).sum(1) * 1e4).float()
+        return torch.stack([mixed, -mixed], 1)
+
+
 class InDouble(nn.Module):
     """A net that computes in double precision between inputs and outputs in single."""
 

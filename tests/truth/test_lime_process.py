@@ -1,5 +1,6 @@
 """LIME's coefficients by a Gaussian process over coalitions, against all coalitions and against brute force."""
 
+from functools import partial
 from itertools import combinations
 from math import comb
 
@@ -11,6 +12,8 @@ import harness
 from harness.api import samples_of
 from harness.explainers import _coalition_process as process
 from harness.explainers import _expected_ridge as expected
+from harness.explainers import _lime_coalitions
+from harness.explainers._coalition_pairs import number_of_pairs
 from harness.explainers._expected_ridge import ExpectedRidge, coalition_weights, exact_coefficients, ridge
 from harness.explainers._lime_coalitions import _by_size, lime_coalitions, orthogonal_coalitions
 from harness.explainers.shapley import all_coalitions
@@ -249,13 +252,42 @@ def test_few_coalitions_are_different_and_tell_all_single_players(players, sampl
     assert all(len(each.unique(dim=0)) == samples for each in drawn)
 
 
-def test_of_very_many_players_no_number_overflows():
-    players, count = 1100, 40
-    sizes = torch.tensor([players, *[players // 2] * (count - 1)])
-    weights, unseen = expected._weights_of_coalitions(
-        sizes, torch.arange(count) < 20, ExpectedRidge(players, count, 0.25, 1.0)
-    )
-    assert weights.isfinite().all() and unseen.isfinite().all() and weights[0] == 1
+@pytest.mark.parametrize("number_of", [partial(comb, 1100), partial(number_of_pairs, 1100)])
+def test_of_very_many_players_no_number_overflows(number_of):
+    """Of LIME and of KernelSHAP: 1,100 players have more coalitions of a size than the largest float."""
+    sizes = torch.tensor([550] * 39 + [2])
+    weights, unseen = process.weights_beside_fitted(sizes, torch.arange(40) < 20, lambda size: 1.0, number_of)
+    assert weights[:20].eq(0).all() and weights[20:39].allclose(torch.tensor(1 / 19).double()) and weights[39] == 1
+    assert unseen[:20].eq(0).all() and unseen[20:39].eq(1).all() and 0.999 < unseen[39] < 1
+
+
+def test_the_weights_of_a_size_add_up_whichever_were_fitted(seed):
+    sizes, fitted = torch.tensor([1] * 5 + [2] * 6), torch.rand(11) < 0.5
+    weights, unseen = process.weights_beside_fitted(sizes, fitted, lambda size: 3.0 / size, partial(comb, 5))
+    assert weights[:5].sum().item() == pytest.approx(3), "all five of size 1 are there"
+    assert unseen[:5].eq(0).all()
+    others = ~fitted[5:]
+    of_others = 1.5 * (1 - int((~others).sum()) / 10)
+    assert weights[5:][others].sum().item() == pytest.approx(of_others if others.any() else 0)
+    assert weights[5:][~others].allclose(torch.tensor(0.15).double())
+
+
+def test_repeats_among_very_many_coalitions_are_not_drawn_again(monkeypatch, seed):
+    """Of sizes that are too large to be listed some repeat: an attempt for each would take long, and bring nothing."""
+    players, samples, asked = 20, 1000, []
+    monkeypatch.setattr(_lime_coalitions, "_by_size", lambda *given: asked.append(1) or _by_size(*given))
+    monkeypatch.setattr(_lime_coalitions, "_prefers_array", lambda *given: False)
+    few = samples_of(nn.Linear(players, 1).eval(), torch.ones(30, players), torch.zeros(30, dtype=torch.long))
+    drawn = lime_coalitions(few, ExpectedRidge(players, samples, 0.25, 1.0), samples)
+    assert any(len(each.unique(dim=0)) < samples for each in drawn) and len(asked) == 1
+
+
+def test_a_design_that_never_tells_all_players_is_refused(monkeypatch, seed):
+    monkeypatch.setattr(_lime_coalitions, "_by_size", lambda keys_of, target, count: torch.ones(2, count, 5) > 0)
+    monkeypatch.setattr(_lime_coalitions, "_prefers_array", lambda *given: False)
+    few = samples_of(nn.Linear(5, 1).eval(), torch.ones(2, 5), torch.zeros(2, dtype=torch.long))
+    with pytest.raises(ArithmeticError, match="50 draws of 10 coalitions do not tell 5 players apart"):
+        lime_coalitions(few, ExpectedRidge(5, 10, 0.25, 1.0), 10)
 
 
 def test_fewer_evaluations_than_the_process_needs_are_refused(seed):

@@ -13,7 +13,7 @@ from harness.messages import heard_by
 from harness.metrics import _removal_surrogate
 from harness.metrics._squares import count_squares, square_sums, squares_numbered, units_within
 from harness.metrics.infidelity import mean_squared_error
-from metric_worlds import Additive, Constant, Interacting, draw, generator, on, samples, scores
+from metric_worlds import Additive, Constant, Hash, Interacting, draw, generator, on, samples, scores
 
 SEED = int(os.environ["HARNESS_TEST_SEED"])
 SCALINGS = ("none", "optimal", "normalised")
@@ -25,14 +25,6 @@ LARGEST = 3
 @pytest.fixture(params=[SEED, 1], ids=lambda seed: f"seed={seed}")
 def seed(request):
     return request.param
-
-
-class Hash(torch.nn.Module):
-    """A function of which nothing can be predicted: any change of the input gives another number."""
-
-    def forward(self, x):
-        mixed = torch.sin((x.double().flatten(1) * torch.arange(1.0, x[0].numel() + 1)).sum(1) * 1e4).float()
-        return torch.stack([mixed, -mixed], 1)
 
 
 def all_removals(kind, largest=LARGEST):

@@ -9,7 +9,7 @@ import torch
 from harness.messages import heard_by
 from harness.metrics import _subset_surrogate
 from harness.metrics._similarity import pearson
-from metric_worlds import SHAPES, Additive, Constant, Interacting, draw, generator, scores
+from metric_worlds import SHAPES, Additive, Constant, Hash, Interacting, draw, generator, scores
 
 SEED = int(os.environ["HARNESS_TEST_SEED"])
 NAMES = ("sensitivity_n", "seg_sensitivity_n", "faithfulness_correlation")
@@ -20,14 +20,6 @@ GROUPED = {"seg_sensitivity_n": {"segments": "grid:4"}}
 @pytest.fixture(params=[SEED, 1], ids=lambda seed: f"seed={seed}")
 def seed(request):
     return request.param
-
-
-class Hash(torch.nn.Module):
-    """A function of which nothing can be predicted: any change of the input gives another number."""
-
-    def forward(self, x):
-        mixed = torch.sin((x.double().flatten(1) * torch.arange(1.0, x[0].numel() + 1)).sum(1) * 1e4).float()
-        return torch.stack([mixed, -mixed], 1)
 
 
 @pytest.mark.parametrize("kind", SHAPES)
