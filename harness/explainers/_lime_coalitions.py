@@ -30,7 +30,7 @@ def lime_coalitions(samples: Samples, target: ExpectedRidge, count: int) -> Tens
     many coalitions (``coalitions_without_replacement``). ``count`` is at least 2 K, or 2^K if that is less.
     ArithmeticError if ``MOST_ATTEMPTS`` draws are not enough.
     """
-    design, fits = (_array, _all_differ) if _prefers_array(target, count) else (_by_size, _determine_singles)
+    design, fits = (_orthogonal, _all_differ) if _prefers_array(target, count) else (_by_size, _determine_singles)
     drawn = design(lambda use: samples.stream(f"lime coalitions {use}"), target, count)
     for attempt in range(1, MOST_ATTEMPTS):
         lacking = ~fits(drawn)
@@ -62,12 +62,12 @@ def _prefers_array(target: ExpectedRidge, count: int) -> bool:
     variances = [0.0, 0.0]
     for number in range(COMPARED):
         keys = lambda use, number=number: stream(torch.tensor([number]), 0, f"lime design {use}")
-        for place, design in enumerate((_array, _by_size)):
+        for place, design in enumerate((_orthogonal, _by_size)):
             variances[place] += variance_of_coefficients(design(keys, target, count), target)
     return variances[0] < variances[1]
 
 
-def _array(keys_of: Callable[[str], Tensor], target: ExpectedRidge, count: int) -> Tensor:
+def _orthogonal(keys_of: Callable[[str], Tensor], target: ExpectedRidge, count: int) -> Tensor:
     """``orthogonal_coalitions`` with the keys (n,) for "array"."""
     return orthogonal_coalitions(keys_of("array"), target.players, count)
 
