@@ -2,14 +2,15 @@
 
 The plain estimate is the mean of (P - D)^2 over the M removals that the model was evaluated on, with the change P that
 attributions predict and the change D of the output. Here a Gaussian process is fitted to D. It predicts D for all
-removals, or for as many new ones as wanted, where P is known too. With its leave-one-out predictions D' of the
-evaluated ones the regression estimator (a control variate: Owen 2013, Monte Carlo theory, chapter 8) is
+removals, or for as many new ones as wanted, where P is known too. So the means over all removals of P^2 and, with D'
+for the predicted changes, of D'^2 - 2 P D' are known: they are control variates (Owen 2013, Monte Carlo theory, chapter
+8). For the evaluated removals D' is the leave-one-out prediction. The plain estimate is corrected by
 
-    E (P - D)^2 = E P^2 + b E (D'^2 - 2 P D') + mean of (D^2 - 2 P D) - b (D'^2 - 2 P D') over evaluated removals,
+    b (E P^2 - mean of P^2) + c (E (D'^2 - 2 P D') - mean of D'^2 - 2 P D'),
 
-with E over all removals and the slope b of the one on the other, in [0, 1]. It is unbiased but for what the fit and the
-slope cost. For each map the plain estimate is kept where it varies less, as for a map that predicts every change, whose
-error is then 0.
+with E over all removals, means over the evaluated ones, and the least-squares coefficients b and c of the squared
+errors on the two controls. It is unbiased but for what the fit and the coefficients cost. A map that predicts every
+change has the coefficients and the error 0.
 
 If all removals can be listed, those that were evaluated enter with their own changes. Once all are, the value is exact.
 
@@ -19,7 +20,7 @@ places. The process does not use attributions, so that all explainers are treate
 of them.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -46,6 +47,7 @@ MOST = 1024  # evaluated removals that enter the process, whose cost grows with 
 REACHES = (0.0, 1 / 28, 3 / 28)  # distance at which places are alike by 1 / e, as a share of the shortest axis
 CURVATURES = (0.0, 0.3, 1.0, 4.0)  # variance of pairs' effects, as a share of that of single places' effects
 NOISES = (1e-6, 1e-4, 1e-3, 1e-2, 0.1, 1.0)  # variance as a share of that of the effects
+LEAST_APART = 1e-9  # added to the correlations of controls with themselves, so that two may be the same
 PART = 2**20  # covariances that are held at once in a prediction
 
 Covariance = Callable[[Tensor, Tensor], Tensor]  # removals (A, K) and (B, K) -> (A, B)
@@ -171,32 +173,33 @@ class PredictedChanges:
     unseen: Tensor
     listed: bool
 
-    def mean_square(self, own: Tensor, others: Tensor, factor: float = 1.0) -> Tensor:
-        """E (P - ``factor`` D)^2 (N,) over all removals, not negative, for samples of which the surrogate is used.
+    def mean(self, values: Tensor, controls: Sequence[tuple[Tensor, Tensor]] = ()) -> Tensor:
+        """The mean (N,) over all removals of values (N, M) that are known for the evaluated ones.
 
-        ``own`` (N, M) and ``others`` (N, R) are what is taken as P of the evaluated and of the other removals.
+        Each control is known or predicted for all removals: (N, M) for the evaluated and (N, R) for the other ones.
         """
-        rest_of = lambda sums, changes: factor * changes * (factor * changes - 2 * sums)  # all but P^2, which is known
-        values, rest = (own - factor * self.changes).square(), rest_of(own, self.changes)
-        expected = rest_of(own, self.left_out)
-        slope = (self._covariance(rest, expected) / self._covariance(expected, expected)).nan_to_num(0).clamp(0, 1)
-        missed = rest - slope[:, None] * expected
-        of_all = self._mean_of_all(own.square(), others.square())
-        of_all = of_all + slope * self._mean_of_all(expected, rest_of(others, self.predicted))
-        corrected = (of_all + _mean_where(self.distinct, missed)).clamp(min=0)
-        varies_less = self._covariance(missed, missed) < self._covariance(values, values)
-        return corrected.where(varies_less, _mean_where(self.distinct, values))
+        mean = _mean_where(self.distinct, values)
+        if not controls:
+            return mean
+        correction = [self._mean_of_all(*each) - _mean_where(self.distinct, each[0]) for each in controls]
+        coefficients = self._coefficients(values, [own for own, _ in controls])
+        return mean + (coefficients * torch.stack(correction, 1)).sum(1)
+
+    def _coefficients(self, values: Tensor, controls: Sequence[Tensor]) -> Tensor:
+        """The least-squares coefficients (N, K) of values (N, M) on K controls, 0 of one that does not vary."""
+        apart = lambda each: (each - _mean_where(self.distinct, each)[:, None]).where(self.distinct, 0)
+        rows = torch.stack([apart(each) for each in controls], 1)
+        size = torch.linalg.vector_norm(rows, dim=2, keepdim=True)
+        rows = rows / size.where(size > 0, 1)
+        alike = rows @ rows.mT + LEAST_APART * torch.eye(rows.shape[1], dtype=rows.dtype, device=rows.device)
+        found = torch.linalg.solve(alike, rows @ apart(values)[..., None])
+        return (found / size.where(size > 0, 1))[..., 0]
 
     def _mean_of_all(self, own: Tensor, others: Tensor) -> Tensor:
         """The mean (N,) over all removals of values that are known for evaluated (N, M) and for other ones (N, R)."""
         seen, missing = self.distinct.sum(1), self.unseen.sum(1)
         share = seen / (seen + missing) if self.listed else torch.zeros_like(seen, dtype=own.dtype)
         return share * _mean_where(self.distinct, own) + (1 - share) * _mean_where(self.unseen, others)
-
-    def _covariance(self, first: Tensor, second: Tensor) -> Tensor:
-        """The covariance (N,) of values (N, M) over the different evaluated removals."""
-        apart = lambda values: values - _mean_where(self.distinct, values)[:, None]
-        return _mean_where(self.distinct, apart(first) * apart(second))
 
 
 def _mean_where(there: Tensor, values: Tensor) -> Tensor:

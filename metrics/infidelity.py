@@ -123,19 +123,35 @@ def expected_squared_error(predicted: Tensor, others: Tensor, expected: Predicte
     """``mean_squared_error`` (N,) over all removals, from the predicted changes by the draws (N, draws) and by others
     (N, R).
 
-    The factor of the maps that has the least error is that of the estimated moments, or that of the draws alone, with
-    which a map that predicts every change has no error, or 0, the error of which is the mean square of the change.
+    ``normalised`` is the ratio of two means, corrected to first order: with S the ratio that the draws alone give, by
+    the mean of the squared error less S times the squared change.
     """
-    error = lambda factor: expected.mean_square(factor[:, None] * predicted, factor[:, None] * others)
-    one = torch.ones_like(predicted[:, 0])
-    if scaling == "none":
-        return error(one)
-    product = (expected.mean_square(predicted, others, factor=-1.0) - error(one)) / 4  # of the map and the change
-    square = expected.mean_square(predicted, others, factor=0.0)
-    of_draws = (expected.changes * predicted).mean(1) / predicted.square().mean(1)
-    factors = ((product / square).nan_to_num(0, 0, 0), of_draws.nan_to_num(0, 0, 0), torch.zeros_like(one))
-    errors = torch.stack([error(factor) for factor in factors])
-    return errors.amin(0) / errors[2] if scaling == "normalised" else errors.amin(0)
+    changes, left_out, of_others = expected.changes, expected.left_out, expected.predicted
+    if scaling != "none":
+        factor = _best_factor(predicted, others, expected)[:, None]
+        predicted, others = factor * predicted, factor * others
+    errors, squares = (predicted - changes).square(), changes.square()
+    share = (
+        expected.mean(errors) / expected.mean(squares) if scaling == "normalised" else torch.zeros_like(errors[:, 0])
+    )
+    rest = lambda sums, change: change * ((1 - share[:, None]) * change - 2 * sums)  # all but the square of the sums
+    controls = (predicted.square(), others.square()), (rest(predicted, left_out), rest(others, of_others))
+    excess = expected.mean(errors - share[:, None] * squares, controls)
+    if scaling != "normalised":
+        return excess.clamp(min=0)
+    mean_square = expected.mean(squares, [(left_out.square(), of_others.square())])
+    return (share + excess / mean_square.where(mean_square > 0, float("nan"))).clamp(0, 1)
+
+
+def _best_factor(predicted: Tensor, others: Tensor, expected: PredictedChanges) -> Tensor:
+    """The factor (N,) of the maps with the least squared error over all removals, 0 for maps of zeros."""
+    of_draws = expected.mean(expected.changes * predicted) / expected.mean(predicted.square())
+    of_draws = of_draws.nan_to_num(0, 0, 0)[:, None]
+    missing = lambda sums, change: (change - of_draws * sums) * sums
+    controls = [(missing(predicted, expected.left_out), missing(others, expected.predicted))]
+    more = expected.mean(missing(predicted, expected.changes), controls)
+    square = expected.mean(predicted.square(), [(predicted.square(), others.square())])
+    return of_draws[:, 0] + (more / square).nan_to_num(0, 0, 0)
 
 
 def _chosen_perturbation(samples: Samples, perturbation: str, largest: int | None) -> tuple[str, int]:

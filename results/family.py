@@ -21,7 +21,7 @@ from harness.results.statistics import corrected_interval
 
 FEWER_FLIPS = 1_999
 MOST_FOR_ALL_FLIPS = 1 << 18  # samples x pairs, above which fewer flips are drawn
-MOST_AT_ONCE = 1 << 16  # numbers that stay in the processor's cache
+MOST_AT_ONCE = 1 << 14  # numbers of an array, of which a few stay in the processor's cache together
 LEAST_SPREAD = 1e-9  # relative variance below which differences count as one number
 EQUAL = 1e-6  # relative: scores that differ by less are equal
 ROUNDING = 1e-9  # statistics that are equal but for rounding count as equal
@@ -181,18 +181,24 @@ def _statistics_and_flips(differences: np.ndarray, seed: int) -> tuple[np.ndarra
     """
     mean = differences.mean(0)
     statistic = corrected_t(mean, (differences**2).mean(0), (differences**3).mean(0), len(differences))
-    kinds = [differences, differences - mean]
+    kinds = [_in_sizes(differences) for differences in (differences, differences - mean)]
     draws = FLIPS if differences.size <= MOST_FOR_ALL_FLIPS else FEWER_FLIPS
     flips = sign_flips(*differences.shape, at_once=MOST_AT_ONCE, draws=draws, seed=seed)
-    largest = [[_largest_statistics(each, signs) for each in kinds] for signs in flips]
+    largest = [[_largest_statistics(*kind, signs) for kind in kinds] for signs in flips]
     return statistic, np.sort(np.concatenate(largest, axis=1), axis=1)
 
 
-def _largest_statistics(differences: np.ndarray, signs: np.ndarray) -> np.ndarray:
-    """The largest statistic (flips,) of all differences (n, pairs) under each row of ``signs`` (flips, n)."""
-    n, cubes = len(differences), differences * differences * differences
-    found = corrected_t(signs @ differences / n, (differences * differences).mean(0), signs @ cubes / n, n)
-    return np.abs(found).max(1)
+def _in_sizes(differences: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Differences (n, pairs), each pair's in units of its root mean square, and their cubes; both divided by n."""
+    size = np.sqrt((differences * differences).mean(0))
+    scaled = differences / np.where(size > 0, size, 1)
+    return scaled / len(scaled), scaled * scaled * scaled / len(scaled)
+
+
+def _largest_statistics(scaled: np.ndarray, cubes: np.ndarray, signs: np.ndarray) -> np.ndarray:
+    """The largest statistic (flips,) of all pairs under each row of ``signs`` (flips, n), from ``_in_sizes``."""
+    found = _corrected_in_place(signs @ scaled, signs @ cubes, len(scaled))
+    return np.abs(found, out=found).max(1)
 
 
 def corrected_t(mean: np.ndarray, square: np.ndarray, cube: np.ndarray, n: int) -> np.ndarray:
@@ -201,14 +207,42 @@ def corrected_t(mean: np.ndarray, square: np.ndarray, cube: np.ndarray, n: int) 
     With the mean in standard deviations S and the skewness g it is sqrt(n) (S + g S^2 / 3 + g^2 S^3 / 27 + g / (6 n)),
     which grows with S and is nearly normal. Infinite where the numbers are one number other than 0; 0 where all are 0.
     """
-    variance = square - mean * mean
-    one_number = variance <= LEAST_SPREAD * square
-    deviation = np.sqrt(np.where(one_number, 1.0, variance))
-    size = mean / deviation
-    # A third of the skewness; products, since numpy's powers are slow.
-    third = (cube / (deviation * deviation * deviation) - size * (3 + size * size)) / 3
-    tilt = third * size
-    corrected = np.sqrt(n) * (size * (1 + tilt * (1 + tilt / 3)) + third / (2 * n))
-    if one_number.any():
-        corrected[one_number] = np.where(mean == 0, 0.0, np.copysign(np.inf, mean))[one_number]
+    size = np.sqrt(square)
+    unit = np.where(size > 0, size, 1.0)
+    return _corrected_in_place(mean / unit, cube / (unit * unit * unit), n)
+
+
+def _corrected_in_place(mean: np.ndarray, cube: np.ndarray, n: int) -> np.ndarray:
+    """``corrected_t`` of numbers whose mean square is 1, or that are all 0. Its arguments are overwritten.
+
+    Every number of a family is computed for thousands of sign flips, and new memory would take most of the time.
+    """
+    square = mean * mean
+    variance = 1 - square
+    one_number = variance <= LEAST_SPREAD
+    any_of_one_number = one_number.any()
+    if any_of_one_number:
+        signs = np.sign(mean[one_number])
+        variance[one_number] = 1
+    inverse = np.divide(1, np.sqrt(variance, out=variance), out=variance)  # of the standard deviation
+    # A third of the skewness: (cube - 3 mean + 2 mean^3) / (3 deviation^3), since the mean square is 1.
+    square *= 2
+    square -= 3
+    square *= mean
+    third = np.add(cube, square, out=cube)
+    third *= inverse
+    third *= np.multiply(inverse, inverse, out=square)
+    third /= 3
+    mean *= inverse  # in standard deviations
+    tilt = np.multiply(third, mean, out=inverse)
+    corrected = np.divide(tilt, 3, out=square)
+    corrected += 1
+    corrected *= tilt
+    corrected += 1
+    corrected *= mean
+    third /= 2 * n
+    corrected += third
+    corrected *= np.sqrt(n)
+    if any_of_one_number:
+        corrected[one_number] = signs * np.inf
     return corrected

@@ -254,22 +254,25 @@ def test_errors_are_those_of_processes_without_the_removal(seed):
 
 
 @pytest.mark.parametrize("listed", [True, False])
-def test_a_mean_square_is_that_of_predictions_and_what_they_miss(listed, seed):
-    """With the sums 2, against the formula with means over the three different removals and the two others."""
-    changes, distinct = torch.tensor([[1.0, 3.0, 3.0, 5.0]]).double(), torch.tensor([[True, True, False, True]])
-    left_out, predicted = torch.tensor([[2.0, 3.0, 9.0, 6.0]]).double(), torch.tensor([[1.0, 3.0, 0.0, 6.0]]).double()
-    unseen, twos = torch.tensor([[False, False, True, True]]), torch.full((1, 4), 2.0).double()
+def test_a_mean_is_corrected_by_the_least_squares_coefficients_of_its_controls(listed, seed):
+    """Against numpy, over the different removals; a control that does not vary has no part in it."""
+    numbers = draw((12,), seed, 5).double()
+    values, first, second = numbers[:3, :8]
+    distinct = torch.tensor([True, True, False, True, True, True, False, True])
+    others, unseen = numbers[3:], torch.tensor([True] * 7 + [False] * 5)
     expected = _removal_surrogate.PredictedChanges(
-        changes, torch.tensor([True]), distinct, left_out, predicted, unseen, listed
+        values[None], torch.tensor([True]), distinct[None], values[None], others[:1], unseen[None], listed
     )
-    of_changes, of_left_out = np.array([1 - 4, 9 - 12, 25 - 20]), np.array([4 - 8, 9 - 12, 36 - 24])
-    slope = np.cov(of_changes, of_left_out)[0, 1] / np.var(of_left_out, ddof=1)
-    assert 0 < slope < 1
-    of_all = (3 * of_left_out.mean() + 2 * 6) / 5 if listed else 6  # of the others 0 and 12
-    exact = 4 + (of_changes - slope * of_left_out).mean() + slope * of_all
-    assert expected.mean_square(twos, twos).item() == pytest.approx(exact)
-    right = expected.mean_square(changes, predicted)  # predicts every change: what the draws say does not vary
-    assert right.item() == 0
+    controls = [(first[None], others[:1]), (second[None], others[1:]), (0 * first[None] + 2, 0 * others[:1] + 2)]
+    design = torch.stack([torch.ones(8).double(), first, second], 1)[distinct].numpy()
+    _, *coefficients = np.linalg.lstsq(design, values[distinct].numpy(), rcond=None)[0]
+    exact = values[distinct].mean()
+    for coefficient, (own, rest) in zip(coefficients, controls[:2], strict=True):
+        own, rest = own[0, distinct], rest[0, unseen]
+        of_all = torch.cat([own, rest]).mean() if listed else rest.mean()
+        exact = exact + coefficient * (of_all - own.mean())
+    torch.testing.assert_close(expected.mean(values[None], controls)[0], exact, rtol=1e-6, atol=1e-9)
+    assert expected.mean(values[None]) == values[distinct].mean()
 
 
 def test_repeated_removals_count_once():
