@@ -32,7 +32,7 @@ from harness.choosing.measuring import InMemory, Measured, Measuring, Part
 from harness.choosing.prices import NOTE
 from harness.choosing.settings import Budget, Settings
 from harness.engine.protocol import Protocol
-from harness.engine.selection import Chosen, Job, choose_one, choose_several
+from harness.engine.selection import Cell, Chosen, choose_one, choose_several
 from harness.engine.stage import Stage, set_stage
 from harness.identity import digest
 from harness.models.black_box import loaded_model
@@ -86,22 +86,22 @@ class Replayed(InMemory):
         self.account = Account(self.path, "")
         self._notes = {name: value for name, value in self._notes.items() if name == NOTE}
 
-    def job(self, part: Part, explainer: Chosen, metric: Chosen) -> Job:
+    def cell(self, part: Part, explainer: Chosen, metric: Chosen) -> Cell:
         """The cell, by part, explainer and metric."""
-        return Job(explainer, metric, f"{part.name}: {explainer.label}: {metric.label}".replace("/", " "))
+        return Cell(explainer, metric, f"{part.name}: {explainer.label}: {metric.label}".replace("/", " "))
 
-    def charge(self, part: Part, job: Job | None, seconds: float, evaluations: float) -> None:
+    def charge(self, part: Part, cell: Cell | None, seconds: float, evaluations: float) -> None:
         """Note what a cell has taken."""
-        self.account.charge(part.name, job.cell if job else None, seconds, evaluations)
+        self.account.charge(part.name, cell.id if cell else None, seconds, evaluations)
 
-    def charge_for_all(self, jobs: Sequence[Job], key: str, seconds: float, evaluations: float) -> None:
+    def charge_for_all(self, cells: Sequence[Cell], key: str, seconds: float, evaluations: float) -> None:
         """Note what something has taken that all of these cells share."""
-        self.account.charge_for_all(group_of(jobs), digest(key), seconds, evaluations)
+        self.account.charge_for_all(group_of(cells), digest(key), seconds, evaluations)
 
-    def read(self, part: Part, jobs: Sequence[Job]) -> Measured:
+    def read(self, part: Part, cells: Sequence[Cell]) -> Measured:
         """What is known of the part; the choice has come to these cells."""
-        self.account.come_to_all(jobs)
-        return super().read(part, jobs)
+        self.account.come_to_all(cells)
+        return super().read(part, cells)
 
     def spent(self) -> tuple[float, float]:
         """What the cells have taken that the choice has come to."""

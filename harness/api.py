@@ -24,7 +24,7 @@ from harness.engine.present_units import units_of_maps
 from harness.engine.protocol import Protocol, precision
 from harness.engine.same_map import say_if_another_map
 from harness.engine.score import score_groups
-from harness.engine.selection import Chosen, Job, choose_several
+from harness.engine.selection import Cell, Chosen, choose_several
 from harness.engine.stage import Stage, set_stage
 from harness.errors import UserError
 from harness.facts import Facts
@@ -182,15 +182,15 @@ def evaluate(
     if "target" in protocol:
         raise UserError("evaluate explains the given targets; leave out target=")
     settings = Protocol.of({**protocol, "target": "given"}).without_rounds()
-    # The jobs come first: a misspelt name is reported before any work is done.
-    jobs = [Job(e, m) for e in choose_several(EXPLAINERS, explainers) for m in choose_several(METRICS, metrics)]
+    # The cells come first: a misspelt name is reported before any work is done.
+    cells = [Cell(e, m) for e in choose_several(EXPLAINERS, explainers) for m in choose_several(METRICS, metrics)]
     recorder = FrameRecorder()
     loaded = loaded_model(model)
     device = device_of(check_model(loaded.module), _device_of(data))
     with heard_by(warn_caller), precision(settings.dtype), lease(device, "share", lambda line: None) as alone:
         recorder.stage = stage = set_stage(loaded, data, settings, device)
         stage.make_ready(tuned=tuned)
-        measure_block(stage, jobs, recorder, alone=alone)
+        measure_block(stage, cells, recorder, alone=alone)
     return recorder.frame()
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.engine.selection import Job
+from harness.engine.selection import Cell
 from harness.identity import digest
 from harness.jobs.charging import of_explainer
 from harness.results.choice_files import read_spent, spent_line
@@ -34,40 +34,41 @@ class Account:
         self._come_to: set[str] = set()
         self._spent = np.zeros(2)
         for entry in self._whole_entries():
-            self._count(**{name: entry.get(name) for name in ("cell", "seconds", "evaluations", "more")})
+            self._count(entry.get("cell"), **{name: entry.get(name) for name in ("seconds", "evaluations", "more")})
 
-    def charge(self, part: str, cell: str | None, seconds: float, evaluations: float) -> None:
+    def charge(self, part: str, cell_id: str | None, seconds: float, evaluations: float) -> None:
         """Note what a cell has taken, or work that belongs to none; the last note of a cell counts."""
-        self._write({"part": part, "cell": cell}, seconds, evaluations, more=False)
+        self._write({"part": part, "cell": cell_id}, seconds, evaluations, more=False)
 
     def charge_for_all(self, group: str, key: str, seconds: float, evaluations: float) -> None:
         """Note what cells that are measured together share; ``key`` says what it is. What one process notes of it adds
         up, and of several processes the one counts that needed most of it."""
-        cell = f"{group}/{key}"
-        if self._write({"cell": cell}, seconds, evaluations, more=cell in self._noted_here):
-            self._noted_here.add(cell)
+        shared_id = f"{group}/{key}"
+        if self._write({"cell": shared_id}, seconds, evaluations, more=shared_id in self._noted_here):
+            self._noted_here.add(shared_id)
 
-    def knows(self, cell: str) -> bool:
+    def knows(self, cell_id: str) -> bool:
         """Whether it is known what a cell has taken."""
-        return cell in self._of_cells
+        return cell_id in self._of_cells
 
-    def come_to_all(self, jobs: Sequence[Job]) -> None:
+    def come_to_all(self, cells: Sequence[Cell]) -> None:
         """The choice uses these cells, which are measured together, and what they share, from now on."""
-        for together in (jobs, *(of_explainer(each, jobs) for each in dict.fromkeys(job.explainer for job in jobs))):
+        explainers = dict.fromkeys(cell.explainer for cell in cells)
+        for together in (cells, *(of_explainer(each, cells) for each in explainers)):
             self.come_to_group(group_of(together))
-        for job in jobs:
-            self.come_to(job.cell)
+        for cell in cells:
+            self.come_to(cell.id)
 
-    def come_to(self, cell: str) -> None:
+    def come_to(self, cell_id: str) -> None:
         """The choice uses a cell, from now on."""
-        if cell not in self._come_to:
-            self._come_to.add(cell)
-            self._spent += self._of_cells.get(cell, 0.0)
+        if cell_id not in self._come_to:
+            self._come_to.add(cell_id)
+            self._spent += self._of_cells.get(cell_id, 0.0)
 
     def come_to_group(self, group: str) -> None:
         """The choice uses what cells share that are measured together, from now on."""
-        for cell in self._shared.get(group, ()):
-            self.come_to(cell)
+        for shared_id in self._shared.get(group, ()):
+            self.come_to(shared_id)
 
     def spent(self) -> tuple[float, float]:
         """What all cells have taken that the choice has come to."""
@@ -85,21 +86,21 @@ class Account:
         self._count(about["cell"], **taken)
         return True
 
-    def _count(self, cell: str | None, seconds: float, evaluations: float, more: bool) -> None:
-        """Take an entry to account."""
-        if cell is None:
+    def _count(self, cell_id: str | None, seconds: float, evaluations: float, more: bool) -> None:
+        """Take an entry to account: of a cell, or of what cells share, whose id is that of their group and a key."""
+        if cell_id is None:
             return
-        before, taken = self._of_cells.get(cell, np.zeros(2)), np.array([seconds, evaluations], dtype=float)
-        group, shared, _ = cell.partition("/")
+        before, taken = self._of_cells.get(cell_id, np.zeros(2)), np.array([seconds, evaluations], dtype=float)
+        group, shared, _ = cell_id.partition("/")
         if shared:
-            if cell not in self._of_cells:
-                self._shared.setdefault(group, []).append(cell)
-            earlier = self._of_process.get(cell, 0.0) if more else 0.0  # the first entry may be damaged
-            self._of_process[cell] = taken = taken + earlier
+            if cell_id not in self._of_cells:
+                self._shared.setdefault(group, []).append(cell_id)
+            earlier = self._of_process.get(cell_id, 0.0) if more else 0.0  # the first entry may be damaged
+            self._of_process[cell_id] = taken = taken + earlier
             taken = np.maximum(taken, before)
-        self._of_cells[cell] = taken
-        if cell in self._come_to:
-            self._spent += self._of_cells[cell] - before
+        self._of_cells[cell_id] = taken
+        if cell_id in self._come_to:
+            self._spent += self._of_cells[cell_id] - before
 
     def _whole_entries(self) -> list[dict]:
         """The entries on the disk; lines that are damaged are moved away."""
@@ -112,6 +113,6 @@ class Account:
         return found.entries
 
 
-def group_of(jobs: Sequence[Job]) -> str:
+def group_of(cells: Sequence[Cell]) -> str:
     """A name for cells that are measured together."""
-    return digest(*sorted(job.cell for job in jobs))
+    return digest(*sorted(cell.id for cell in cells))

@@ -14,7 +14,7 @@ from harness.choosing.measuring import Measured, Part
 from harness.choosing.signatures import SAMPLES, SIGNATURE, signature_of, with_twins
 from harness.code_version import code_of
 from harness.engine.block import Explained
-from harness.engine.selection import Chosen, Job
+from harness.engine.selection import Cell, Chosen
 from harness.engine.stage import Stage
 from harness.identity import cell_id, digest, files_of
 from harness.jobs.channel import Watched
@@ -69,7 +69,7 @@ class _Silent:
     def explained(self, explainer: Chosen, explained: Any) -> None:
         """Nothing is said."""
 
-    def cell(self, job: Job, row: dict[str, Any]) -> None:
+    def recorded(self, cell: Cell, row: dict[str, Any]) -> None:
         """Nothing is said."""
 
 
@@ -108,56 +108,56 @@ class InRun:
         self._notes = self._read_notes()
         self._charge_lost_time()
 
-    def job(self, part: Part, explainer: Chosen, metric: Chosen) -> Job:
+    def cell(self, part: Part, explainer: Chosen, metric: Chosen) -> Cell:
         """The cell of an explainer and a metric on a part."""
-        return Job(explainer, metric, cell_id(self._plan_of(part).identity(explainer, metric)))
+        return Cell(explainer, metric, cell_id(self._plan_of(part).identity(explainer, metric)))
 
-    def pending(self, part: Part, jobs: Sequence[Job]) -> list[Job]:
+    def pending(self, part: Part, cells: Sequence[Cell]) -> list[Cell]:
         """The cells without a usable row that this command has not tried."""
         plan = self._plan_of(part)
-        found = [job for job in jobs if job.cell not in self.tried and self._is_wanted(plan, job)]
-        return sorted(found, key=lambda job: job.explainer.label in self.suspects)
+        found = [cell for cell in cells if cell.id not in self.tried and self._is_wanted(plan, cell)]
+        return sorted(found, key=lambda cell: cell.explainer.label in self.suspects)
 
-    def _is_wanted(self, plan: PartPlan, job: Job) -> bool:
+    def _is_wanted(self, plan: PartPlan, cell: Cell) -> bool:
         """Whether a cell has to be measured: it has no row that can be used, or one of a disturbed cost."""
-        row = self.rows.get(job.cell)
-        state = plan.state(job, row, self.weights)
+        row = self.rows.get(cell.id)
+        state = plan.state(cell, row, self.weights)
         disturbed = state == "retry" and row.get("status") == "ok"
         return bool(self.alone) if disturbed else state in PENDING
 
-    def recorder(self, part: Part, stage: Stage, jobs: Sequence[Job]) -> CellRecorder:
+    def recorder(self, part: Part, stage: Stage, cells: Sequence[Cell]) -> CellRecorder:
         """Writes rows and scores of the part."""
-        self.tried |= {job.cell for job in jobs}
-        for job in jobs:
-            self._values.pop(job.cell, None)
+        self.tried |= {cell.id for cell in cells}
+        for cell in cells:
+            self._values.pop(cell.id, None)
         recorder = CellRecorder(self._plan_of(part), self.store, self.rows, _Silent(), self.watched)
         recorder.on(stage)
         return recorder
 
-    def read(self, part: Part, jobs: Sequence[Job]) -> Measured:
+    def read(self, part: Part, cells: Sequence[Cell]) -> Measured:
         """What the rows of these cells say."""
-        if any(job.cell in self.tried for job in jobs):
+        if any(cell.id in self.tried for cell in cells):
             self.rows = finished_rows(self.store)
         found = Measured()
-        self.account.come_to_all(jobs)
-        for job in jobs:
-            key, row = (job.explainer.label, job.metric.label), self.rows.get(job.cell)
+        self.account.come_to_all(cells)
+        for cell in cells:
+            key, row = cell.labels, self.rows.get(cell.id)
             if row is not None and row.get("status") == "ok":
-                found.values[key] = self._scores(job.cell)
-                found.audits.setdefault(job.explainer.label, row.get("audit") or {})
+                found.values[key] = self._scores(cell)
+                found.audits.setdefault(cell.explainer.label, row.get("audit") or {})
             else:
                 row = row or {"status": "failed", "error": "its process ended"}
                 found.problems[key] = f"{row['status'].replace('_', ' ')}: {row.get('error') or ''}"
         found.audits = with_twins(found.audits)
         return found
 
-    def charge(self, part: Part, job: Job | None, seconds: float, evaluations: float) -> None:
+    def charge(self, part: Part, cell: Cell | None, seconds: float, evaluations: float) -> None:
         """Note what a cell has taken."""
-        self.account.charge(part.name, job.cell if job else None, seconds, evaluations)
+        self.account.charge(part.name, cell.id if cell else None, seconds, evaluations)
 
-    def charge_for_all(self, jobs: Sequence[Job], key: str, seconds: float, evaluations: float) -> None:
+    def charge_for_all(self, cells: Sequence[Cell], key: str, seconds: float, evaluations: float) -> None:
         """Note what something has taken that all of these cells share."""
-        self.account.charge_for_all(group_of(jobs), digest(key), seconds, evaluations)
+        self.account.charge_for_all(group_of(cells), digest(key), seconds, evaluations)
 
     def spent(self) -> tuple[float, float]:
         """What the cells have taken that have been read so far."""
@@ -174,9 +174,9 @@ class InRun:
 
     def _charge_lost_time(self) -> None:
         """Charge the cells whose process was ended with the time that they took, which their rows tell."""
-        for cell, row in self.rows.items():
-            if row.get("status") == "failed" and row.get("seconds") and not self.account.knows(cell):
-                self.account.charge("", cell, float(row["seconds"]), 0.0)
+        for measured_id, row in self.rows.items():
+            if row.get("status") == "failed" and row.get("seconds") and not self.account.knows(measured_id):
+                self.account.charge("", measured_id, float(row["seconds"]), 0.0)
 
     def _plan_of(self, part: Part) -> PartPlan:
         if part.name not in self._plans:
@@ -194,11 +194,11 @@ class InRun:
             )
         return self._plans[part.name]
 
-    def _scores(self, cell: str) -> np.ndarray:
-        if cell not in self._values:
-            table = self.store.run_files.arrow_table(self.store.scores_path(cell))
-            self._values[cell] = np.asarray(table["value"].to_numpy(), dtype=np.float64)
-        return self._values[cell]
+    def _scores(self, cell: Cell) -> np.ndarray:
+        if cell.id not in self._values:
+            table = self.store.run_files.arrow_table(self.store.scores_path(cell.id))
+            self._values[cell.id] = np.asarray(table["value"].to_numpy(), dtype=np.float64)
+        return self._values[cell.id]
 
     def _read_notes(self) -> dict[str, dict[str, Any]]:
         path = self.store.directory / NOTES

@@ -14,7 +14,7 @@ import numpy as np
 from harness.choosing.settings import Budget
 from harness.engine.block import Recorder, measure_block
 from harness.engine.cost import PassCounter
-from harness.engine.selection import Chosen, Job
+from harness.engine.selection import Cell, Chosen
 from harness.engine.stage import Stage
 from harness.engine.sub_stage import stage_of_samples
 from harness.jobs.charging import MAPS, ChargingRecorder, Meter, of_explainer
@@ -59,22 +59,22 @@ class Measured:
 class Keeper(Protocol):
     """Where measured cells are kept."""
 
-    def job(self, part: Part, explainer: Chosen, metric: Chosen) -> Job:
+    def cell(self, part: Part, explainer: Chosen, metric: Chosen) -> Cell:
         """The cell of an explainer and a metric on a part."""
 
-    def pending(self, part: Part, jobs: Sequence[Job]) -> list[Job]:
+    def pending(self, part: Part, cells: Sequence[Cell]) -> list[Cell]:
         """The cells that have to be measured."""
 
-    def recorder(self, part: Part, stage: Stage, jobs: Sequence[Job]) -> Recorder:
+    def recorder(self, part: Part, stage: Stage, cells: Sequence[Cell]) -> Recorder:
         """What records these cells of a part, measured on ``stage``."""
 
-    def read(self, part: Part, jobs: Sequence[Job]) -> Measured:
+    def read(self, part: Part, cells: Sequence[Cell]) -> Measured:
         """What is known of these cells."""
 
-    def charge(self, part: Part, job: Job | None, seconds: float, evaluations: float) -> None:
+    def charge(self, part: Part, cell: Cell | None, seconds: float, evaluations: float) -> None:
         """Note what measuring a cell has taken, before the cell is recorded; None: work that belongs to no cell."""
 
-    def charge_for_all(self, jobs: Sequence[Job], key: str, seconds: float, evaluations: float) -> None:
+    def charge_for_all(self, cells: Sequence[Cell], key: str, seconds: float, evaluations: float) -> None:
         """Note what something has taken that is computed once for all of these cells, which are measured together."""
 
     def spent(self) -> tuple[float, float]:
@@ -107,11 +107,11 @@ class Measuring:
         self, part: Part, explainers: Sequence[Chosen], metrics: Sequence[Chosen], *, audited: bool = False
     ) -> Measured:
         """Scores of explainers on a part, measured now where they are not known; ``audited`` also checks the maps."""
-        jobs = [self.keeper.job(part, explainer, metric) for explainer in explainers for metric in metrics]
-        pending = self.keeper.pending(part, jobs)
+        cells = [self.keeper.cell(part, explainer, metric) for explainer in explainers for metric in metrics]
+        pending = self.keeper.pending(part, cells)
         if pending:
             stage = stage_of_samples(self.stage, part.rows)
-            with self._charged(part, jobs) as charge:
+            with self._charged(part, cells) as charge:
                 measure_block(
                     stage,
                     pending,
@@ -121,19 +121,19 @@ class Measuring:
                     audited=audited,
                     more_to_come=True,
                 )
-        return self.keeper.read(part, jobs)
+        return self.keeper.read(part, cells)
 
     @contextmanager
-    def _charged(self, part: Part, jobs: Sequence[Job]) -> Iterator[tuple[Callable[..., None], Callable[..., None]]]:
+    def _charged(self, part: Part, cells: Sequence[Cell]) -> Iterator[tuple[Callable[..., None], Callable[..., None]]]:
         """Gives functions that charge a cell, or none, and an explainer's maps, with what was done since the last."""
         counter = PassCounter(self.stage.module, self.stage.predictor)
-        together = lambda key, taken: self.keeper.charge_for_all(jobs, key, *_price(taken))
+        together = lambda key, taken: self.keeper.charge_for_all(cells, key, *_price(taken))
         # The time that is taken for nobody is in the reading of whoever is at work.
         for_none = lambda taken: self.keeper.charge(part, None, 0.0, _price(taken)[1])
         meter = Meter(counter, together, for_none)
-        charge = lambda job: self.keeper.charge(part, job, *_price(meter.reading()))
+        charge = lambda cell: self.keeper.charge(part, cell, *_price(meter.reading()))
         of_maps = lambda explainer: self.keeper.charge_for_all(
-            of_explainer(explainer, jobs), MAPS, *_price(meter.reading())
+            of_explainer(explainer, cells), MAPS, *_price(meter.reading())
         )
         with counter.counting(), metered_by(meter.apart):
             try:
@@ -160,31 +160,31 @@ class InMemory:
         self._notes: dict[str, Any] = {}
         self._spent = np.zeros(2)
 
-    def job(self, part: Part, explainer: Chosen, metric: Chosen) -> Job:
-        """The cell, which has no identity."""
-        return Job(explainer, metric)
+    def cell(self, part: Part, explainer: Chosen, metric: Chosen) -> Cell:
+        """The cell, which has no id."""
+        return Cell(explainer, metric)
 
-    def pending(self, part: Part, jobs: Sequence[Job]) -> list[Job]:
+    def pending(self, part: Part, cells: Sequence[Cell]) -> list[Cell]:
         """The cells that have neither scores nor a reason for having none."""
         known = self._all(part)
-        return [job for job in jobs if _key(job) not in known.values and _key(job) not in known.problems]
+        return [cell for cell in cells if cell.labels not in known.values and cell.labels not in known.problems]
 
-    def recorder(self, part: Part, stage: Stage, jobs: Sequence[Job]) -> FrameRecorder:
+    def recorder(self, part: Part, stage: Stage, cells: Sequence[Cell]) -> FrameRecorder:
         """A recorder that collects rows."""
         recorder = FrameRecorder()
         recorder.stage = stage
         self._recorders.setdefault(part.name, []).append(recorder)
         return recorder
 
-    def read(self, part: Part, jobs: Sequence[Job]) -> Measured:
+    def read(self, part: Part, cells: Sequence[Cell]) -> Measured:
         """All that is known of the part: these cells are among it."""
         return self._all(part)
 
-    def charge(self, part: Part, job: Job | None, seconds: float, evaluations: float) -> None:
+    def charge(self, part: Part, cell: Cell | None, seconds: float, evaluations: float) -> None:
         """Add to what has been spent."""
         self._spent += (seconds, evaluations)
 
-    def charge_for_all(self, jobs: Sequence[Job], key: str, seconds: float, evaluations: float) -> None:
+    def charge_for_all(self, cells: Sequence[Cell], key: str, seconds: float, evaluations: float) -> None:
         """Add to what has been spent."""
         self._spent += (seconds, evaluations)
 
@@ -218,7 +218,3 @@ def _price(taken: np.ndarray) -> tuple[float, float]:
     """Seconds and model evaluations: passes forward and backward together."""
     seconds, forwards, backwards = map(float, taken)
     return seconds, forwards + backwards
-
-
-def _key(job: Job) -> tuple[str, str]:
-    return job.explainer.label, job.metric.label

@@ -43,7 +43,7 @@ def estimate_settings(
 
     own = config["estimate"]
     plan = Plan.of({name: value for name, value in config.items() if name != "estimate"}).with_control()
-    others = frozenset(job.cell for job in plan.jobs) - set(own["cells"])
+    others = frozenset(cell.id for cell in plan.cells) - set(own["cells"])
     plan = replace(plan, already_measured=others)
     found = estimate_job(plan, Path(own["folder"]), Progress(own["quiet"], console), in_sweep=in_sweep, watched=watched)
     (Path(own["folder"]) / ANSWER).write_text(json.dumps(found.facts()), encoding="utf-8")

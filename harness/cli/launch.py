@@ -150,15 +150,15 @@ class Launch:
 
     def _measure_controls_once(self) -> None:
         """Add the control to each plan, unless another job measures its cells, as in a sweep over explainers."""
-        cells = {(plan.directory, job.cell) for plan in self.plans for job in plan.jobs}
+        planned = {(plan.directory, cell.id) for plan in self.plans for cell in plan.cells}
         for number, plan in enumerate(self.plans):
             with_control = plan.with_control()
-            of_control = {(plan.directory, job.cell) for job in with_control.jobs[len(plan.jobs) :]}
-            if of_control and of_control <= cells:
+            of_control = {(plan.directory, cell.id) for cell in with_control.cells[len(plan.cells) :]}
+            if of_control and of_control <= planned:
                 self.arguments[number].append("++runtime.control=false")
             else:
                 self.plans[number] = with_control
-            cells |= of_control
+            planned |= of_control
 
     def _with_work(self, jobs: Sequence["LaunchedJob"]) -> list["LaunchedJob"]:
         """The jobs with cells left to measure. If jobs share a device, costs that lack only a time do not count."""
@@ -238,8 +238,8 @@ def _print_outcome(jobs: Sequence["LaunchedJob"], refused: bool) -> int:
     for whole in wholes_of(job.plan.with_control() for job in jobs):  # another job may have measured the control
         found = cell_statuses(whole, runs)
         counts = counts_of(found)
-        _print_table(whole, [cell for cell in found if found[cell] != MISSING])
-        of_all |= {(whole.directory, cell): each for cell, each in found.items()}
+        _print_table(whole, [cell_id for cell_id, each in found.items() if each != MISSING])
+        of_all |= {(whole.directory, cell_id): each for cell_id, each in found.items()}
         status = max(status, int(counts[MISSING] > 0 or counts["failed"] > whole.runtime.max_failed))
     more = {
         MISSING: "; correct what was refused" if refused else "; the same command measures what is missing",

@@ -78,7 +78,7 @@ def execute(chosen: argparse.Namespace) -> int:
     finally:
         supervisor.end()
     if jobs > 1:
-        print(f"all {jobs} jobs: {len(of_all)} cells: {_state_counts(of_all.values())}")
+        print(f"all {jobs} jobs of the sweep: {len(of_all)} cells: {_state_counts(of_all.values())}")
     if chosen.estimate and jobs:
         _print_estimates(estimates, code)
     if slurm is not None:
@@ -89,7 +89,7 @@ def execute(chosen: argparse.Namespace) -> int:
 
 
 def _printed_states(config: dict[str, Any]) -> dict[tuple[Any, str], str]:
-    """Print the states of a job's cells, in all and by explainer; they are returned by run and cell."""
+    """Print the states of a job's cells, in all and by explainer; they are returned by run and id of the cell."""
     from harness.jobs.plan import Plan  # not before names and options have been understood
     from harness.jobs.run_labels import labelled_in_run
     from harness.jobs.runner import finished_rows
@@ -98,17 +98,17 @@ def _printed_states(config: dict[str, Any]) -> dict[tuple[Any, str], str]:
     plan = Plan.of(config).with_control()
     rows = finished_rows(Store(plan.directory))
     plan = labelled_in_run(plan, rows.values())
-    states = {job: plan.state(job, rows.get(job.cell)) for job in plan.jobs}
-    print(f"{plan.title}: {len(plan.jobs)} cells in {plan.place}: {_state_counts(states.values())}")
+    states = {cell: plan.state(cell, rows.get(cell.id)) for cell in plan.cells}
+    print(f"{plan.title}: {len(plan.cells)} cells in {plan.place}: {_state_counts(states.values())}")
     for explainer in plan.explainers:
-        own = _state_counts(state for job, state in states.items() if job.explainer is explainer)
+        own = _state_counts(state for cell, state in states.items() if cell.explainer is explainer)
         print(f"  {explainer.label:<24} {own}")
     sys.stdout.flush()  # before the progress of an estimate, where both go into one file
-    return {(plan.directory, job.cell): state for job, state in states.items()}
+    return {(plan.directory, cell.id): state for cell, state in states.items()}
 
 
 def _cells_to_measure(states: dict[tuple[Any, str], str]) -> list[tuple[Any, str]]:
-    """The cells that ``harness run`` measures, by run and cell."""
+    """The cells that ``harness run`` measures, by run and id."""
     from harness.jobs.plan import PENDING
 
     return [key for key, state in states.items() if state in PENDING]

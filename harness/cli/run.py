@@ -125,7 +125,7 @@ def measure_settings(
 
     plan = Plan.of(config).with_control()
     counts = run_block(plan, Progress(plan.runtime.quiet, console), in_sweep=in_sweep, watched=watched)
-    whole, measured = whole_of(plan), {job.cell for job in plan.jobs}
+    whole, measured = whole_of(plan), {cell.id for cell in plan.cells}
     with contextlib.redirect_stdout(output or sys.stdout):
         if whole is plan or measured <= Store(whole.directory).latest().keys():
             print_run(whole.directory, measured)

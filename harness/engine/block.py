@@ -1,7 +1,7 @@
 """Measures one block, a model and a data set with several explainers and metrics, cell by cell.
 
-The cells are given as a list of jobs and results are passed to a recorder. So the same code is used for a run
-directory, a notebook and a test.
+The cells are given as a list and results are passed to a recorder. So the same code is used for a run directory, a
+notebook and a test.
 """
 
 import time
@@ -23,7 +23,7 @@ from harness.engine.item_guard import Failure, ItemGuard
 from harness.engine.memo import Memo, Shelf, attribution_store
 from harness.engine.present_units import ordered_by_pattern, units_of_maps
 from harness.engine.score import error_without_scores, join_scores, score_groups, scores_or_reasons
-from harness.engine.selection import Chosen, Job
+from harness.engine.selection import Cell, Chosen
 from harness.engine.stage import Stage
 from harness.errors import NotApplicable, one_line
 from harness.facts import Facts
@@ -43,13 +43,13 @@ class Recorder(Protocol):
 
     renewable: bool
 
-    def begins(self, stage: str, jobs: Sequence[Job]) -> None:
+    def begins(self, stage: str, cells: Sequence[Cell]) -> None:
         """Work on these cells begins: ``explain`` for all cells of an explainer together, or ``score`` for one."""
 
-    def scored(self, job: Job, scores: Scores, valid: Tensor, flags: list[str], seconds: float) -> None:
+    def scored(self, cell: Cell, scores: Scores, valid: Tensor, flags: list[str], seconds: float) -> None:
         """A cell was scored: scores of all samples (NaN where invalid), which attributions were valid, and warnings."""
 
-    def failed(self, job: Job, status: str, stage: str, error: BaseException, trace: str) -> None:
+    def failed(self, cell: Cell, status: str, stage: str, error: BaseException, trace: str) -> None:
         """A cell has no scores: status ``failed`` or ``not_applicable``, stage ``explain`` or ``score``, and error."""
 
     def explained(self, explainer: Chosen, explained: "Explained") -> None:
@@ -88,7 +88,7 @@ class Explained:
 
 def measure_block(
     stage: Stage,
-    jobs: Sequence[Job],
+    cells: Sequence[Cell],
     recorder: Recorder,
     *,
     alone: bool,
@@ -96,25 +96,25 @@ def measure_block(
     audited: bool = True,
     more_to_come: bool = False,
 ) -> None:
-    """Explain and score every job, explainer by explainer; a failure is recorded and the other jobs go on.
+    """Explain and score every cell, explainer by explainer; a failure is recorded and the other cells are measured.
 
     ``audited`` checks the attributions, which explains some samples again; without it only what is no number is found.
     Spoilt if an item has left something that would change the cells of the explainers after it; with ``more_to_come``
     in this process, the last explainer is looked at too.
     """
-    guard, explainers = ItemGuard(stage, recorder.renewable), list(dict.fromkeys(job.explainer for job in jobs))
-    cells = {chosen: [job for job in jobs if job.explainer == chosen] for chosen in explainers}
-    begins = lambda chosen: recorder.begins("explain", cells[chosen])
+    guard, explainers = ItemGuard(stage, recorder.renewable), list(dict.fromkeys(cell.explainer for cell in cells))
+    by_explainer = {chosen: [cell for cell in cells if cell.explainer == chosen] for chosen in explainers}
+    begins = lambda chosen: recorder.begins("explain", by_explainer[chosen])
     settings = {"alone": alone, "warm_up": warm_up, "audited": audited}
     for chosen, explained in explain_each(stage, explainers, guard, begins=begins, **settings):
-        mine = cells[chosen]
+        mine = by_explainer[chosen]
         if isinstance(explained, Failure):
             _record_failure(recorder, mine, "explain", explained)
             continue
         recorder.explained(chosen, explained)
-        for job in mine:
-            recorder.begins("score", [job])
-            _score_job(stage, job, explained, guard, recorder)
+        for cell in mine:
+            recorder.begins("score", [cell])
+            _score_cell(stage, cell, explained, guard, recorder)
         del explained  # at most one explainer's attributions and memos are in memory
         with guard.failures_noted() as failures:
             guard.check_outputs("metrics")
@@ -219,35 +219,35 @@ def _warm_up(explaining: Explaining, samples: Samples, rows: Tensor, twice: bool
     return Trial(alone, explaining.explain(samples.take(rows)))
 
 
-def _score_job(stage: Stage, job: Job, explained: Explained, guard: ItemGuard, recorder: Recorder) -> None:
+def _score_cell(stage: Stage, cell: Cell, explained: Explained, guard: ItemGuard, recorder: Recorder) -> None:
     started = time.perf_counter()
     with guard.failures_noted() as failures, settings_told() as settings:  # an error of a metric ends this cell only
         with isolated_randomness(stage.device):
             chunks = enumerate(stage.chunks())
             parts = (
-                (len(samples), partial(_score_chunk, stage, job, explained, number, where, samples))
+                (len(samples), partial(_score_chunk, stage, cell, explained, number, where, samples))
                 for number, (where, samples) in chunks
             )
             scores = join_scores(scores_or_reasons(parts, stage.ragged))
         guard.check_model("metric")
-        if not scores.values.isfinite().any() and job.metric.entry.kind != "cost" and not stage.partial:
+        if not scores.values.isfinite().any() and cell.metric.entry.kind != "cost" and not stage.partial:
             raise error_without_scores(scores, explained.valid)
     if failures:
-        _record_failure(recorder, [job], "score", failures[0])
+        _record_failure(recorder, [cell], "score", failures[0])
         return
-    flags = explained.flags + _convention_flags(job) + stage.flags + in_one_line(settings, "the metric")
-    recorder.scored(job, scores, explained.valid, flags, time.perf_counter() - started)
+    flags = explained.flags + _convention_flags(cell) + stage.flags + in_one_line(settings, "the metric")
+    recorder.scored(cell, scores, explained.valid, flags, time.perf_counter() - started)
 
 
-def _convention_flags(job: Job) -> list[str]:
+def _convention_flags(cell: Cell) -> list[str]:
     """A warning if the metric is defined for another convention of attributions than the explainer's."""
-    expected, actual = job.metric.entry.expects, job.explainer.entry.convention
+    expected, actual = cell.metric.entry.expects, cell.explainer.entry.convention
     return [f"the metric is defined for {expected} maps, these are {actual}"] if expected not in (None, actual) else []
 
 
-def _score_chunk(stage: Stage, job: Job, explained: Explained, number: int, where: slice, samples: Samples) -> Scores:
+def _score_chunk(stage: Stage, cell: Cell, explained: Explained, number: int, where: slice, samples: Samples) -> Scores:
     # The cost of an explanation counts whether or not the attributions are finite.
-    valid = explained.valid[where] | (job.metric.entry.kind == "cost")
+    valid = explained.valid[where] | (cell.metric.entry.kind == "cost")
     if not valid.any():
         return Scores(torch.full((len(valid),), float("nan"), dtype=torch.float64))
     raw, cost, batches = explained.parts[number].to(stage.device), explained.costs[number], []
@@ -259,7 +259,7 @@ def _score_chunk(stage: Stage, job: Job, explained: Explained, number: int, wher
             units_only, rows = units_only.take(chosen.nonzero()[:, 0]), rows[chosen]
         own = explained.own(number, pattern)
         batches.append((rows, _batch(stage, explained, units_only, raw[rows], cost.take(rows), own)))
-    return score_groups(job.metric.entry, job.metric.options, batches, len(samples))
+    return score_groups(cell.metric.entry, cell.metric.options, batches, len(samples))
 
 
 def _batch(stage: Stage, explained: Explained, samples: Samples, raw: Tensor, cost: Cost, own: Memo) -> Batch:
@@ -279,7 +279,7 @@ def _batch(stage: Stage, explained: Explained, samples: Samples, raw: Tensor, co
     )
 
 
-def _record_failure(recorder: Recorder, jobs: Sequence[Job], stage: str, failure: Failure) -> None:
+def _record_failure(recorder: Recorder, cells: Sequence[Cell], stage: str, failure: Failure) -> None:
     status = "not_applicable" if isinstance(failure.error, NotApplicable) else "failed"
-    for job in jobs:
-        recorder.failed(job, status, stage, failure.error, failure.trace)
+    for cell in cells:
+        recorder.failed(cell, status, stage, failure.error, failure.trace)

@@ -51,12 +51,20 @@ class Chosen:
 
 
 @dataclass(frozen=True, eq=False)
-class Job:
-    """One cell to measure: an explainer scored by a metric."""
+class Cell:
+    """A cell of a block, to be measured: an explainer scored by a metric.
+
+    id   the hash of all that its numbers depend on, which names its row and its scores; "" if nothing is written
+    """
 
     explainer: Chosen
     metric: Chosen
-    cell: str = ""
+    id: str = ""
+
+    @property
+    def labels(self) -> tuple[str, str]:
+        """The labels of explainer and metric: they tell the cells of a block apart."""
+        return self.explainer.label, self.metric.label
 
 
 def choose_one(registry: Registry, choice: Any) -> Chosen:

@@ -15,13 +15,13 @@ from harness.engine.convergence import samples_compared
 from harness.engine.cost import synchronize
 from harness.engine.item_guard import Spoilt
 from harness.engine.protocol import precision
-from harness.engine.selection import Job
+from harness.engine.selection import Cell
 from harness.errors import NotApplicable, UserError, one_line
 from harness.interrupts import asked_by_user
 from harness.jobs.calibration_run import SmallRun
 from harness.jobs.channel import Watched
 from harness.jobs.environment import device_name
-from harness.jobs.forecast import Cell, Forecast, Measurement, Shape, Workload, is_worth_it, next_size
+from harness.jobs.forecast import Forecast, Measurement, Shape, Workload, is_worth_it, next_size
 from harness.jobs.job_estimate import JobEstimate
 from harness.jobs.lease import Alone, devices_named, lease
 from harness.jobs.pending_work import works_of
@@ -71,14 +71,14 @@ def estimate_job(
 
 
 class Calibration:
-    """Measures one job on growing numbers of samples."""
+    """Measures the pending cells of one job on growing numbers of samples."""
 
     def __init__(self, plan: Plan, folder: Path, alone: Alone, progress: Progress, watched: Watched | None) -> None:
         self.plan, self.alone, self.progress, self.watched = plan, alone, progress, watched
         self.device = alone.device
         self.started = time.perf_counter()
         self.run = SmallRun(plan, folder, watched)
-        self.jobs: list[Job] = []
+        self.cells: list[Cell] = []
         self.measurements: list[Measurement] = []
         self.seconds = 0.0  # of the last measurement
 
@@ -94,12 +94,12 @@ class Calibration:
         recorder.rests()
         works = works_of(self.plan, self.stage)
         pending = set().union(*(work.cells for work in works))
-        self.pending = [job for job in self.plan.jobs if _cell(job) in pending]
+        self.pending = [cell for cell in self.plan.cells if cell.labels in pending]
         # A cell that has ended an earlier process of this command is not tried again.
         tried = self.watched.tried if self.watched else frozenset()
-        self.jobs = [job for job in self.pending if job.cell not in tried]
-        cells = frozenset(map(_cell, self.jobs))
-        self.works = [Workload(work.cells & cells, work.samples) for work in works if work.cells & cells]
+        self.cells = [cell for cell in self.pending if cell.id not in tried]
+        labels = frozenset(cell.labels for cell in self.cells)
+        self.works = [Workload(work.cells & labels, work.samples) for work in works if work.cells & labels]
 
     def estimate(self) -> JobEstimate:
         """Measure on growing numbers of samples as long as that is worth it; what all samples will take."""
@@ -107,9 +107,9 @@ class Calibration:
         if self.watched is not None:
             self.watched.measured = True
         while (size := next_size(self._sizes, stage.count, batch, self.seconds)) is not None and self._goes_on(size):
-            self.progress.say(f"measuring {len(self.jobs)} cells on {size} of {stage.count} samples")
+            self.progress.say(f"measuring {len(self.cells)} cells on {size} of {stage.count} samples")
             started = time.perf_counter()
-            self.measurements.append(self.run.measure(stage, size, self.jobs, self.alone))
+            self.measurements.append(self.run.measure(stage, size, self.cells, self.alone))
             self.seconds = time.perf_counter() - started
             self.progress.say(f"{'':>9}{self.seconds:.1f} s")
         return self._outcome()
@@ -125,8 +125,8 @@ class Calibration:
         return [each.samples for each in self.measurements]
 
     def _goes_on(self, size: int) -> bool:
-        if not self.jobs or len(self.measurements) < 2:
-            return bool(self.jobs)
+        if not self.cells or len(self.measurements) < 2:
+            return bool(self.cells)
         forecast = self._forecast()
         # At most what it would take if nothing of the last measurement had been paid once.
         further = self.seconds * size / self._sizes[-1]
@@ -134,7 +134,7 @@ class Calibration:
         return is_worth_it(time.perf_counter() - self.started, further, total, forecast.settled)
 
     def _forecast(self) -> Forecast:
-        entries = {job.explainer.label: job.explainer.entry for job in self.jobs}
+        entries = {cell.explainer.label: cell.explainer.entry for cell in self.cells}
         units, in_chunk = self.stage.units.count, self.stage.chunk_size
         repeated = lambda name, samples: samples_compared(entries[name], units, samples, in_chunk)
         shape = Shape(self.plan.protocol.explain_batch, self.plan.runtime.sheet, repeated)
@@ -172,7 +172,3 @@ class Calibration:
             at_most=bool(plan.protocol.rounds),
             shards=plan.runtime.shards if plan.runtime.shard is None else 1,
         )
-
-
-def _cell(job: Job) -> Cell:
-    return job.explainer.label, job.metric.label

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from harness.engine.cost import synchronize
-from harness.engine.selection import Chosen, Job
+from harness.engine.selection import Cell, Chosen
 from harness.engine.stage import Stage
 from harness.engine.sub_stage import part_of_stage
 from harness.errors import UserError
@@ -41,12 +41,12 @@ class SmallRun:
         self.store = Store(self.plan.directory)
         self.loading, self.uncounted = 0.0, set[str]()
 
-    def recorder(self, cells: int = 0, words: str = "") -> RowRecorder:
-        """What writes the rows; now and then it says how many of so many ``cells`` are done."""
-        return RowRecorder(self.plan, self.store, {}, _Steps(cells, words), self.watched)
+    def recorder(self, count: int = 0, words: str = "") -> RowRecorder:
+        """What writes the rows; now and then it says how many of a ``count`` of cells are done."""
+        return RowRecorder(self.plan, self.store, {}, _Steps(count, words), self.watched)
 
-    def measure(self, stage: Stage, size: int, jobs: Sequence[Job], alone: Any) -> Measurement:
-        """Measure the jobs on so many of a stage's samples. ``alone``: whether no other run uses the device."""
+    def measure(self, stage: Stage, size: int, cells: Sequence[Cell], alone: Any) -> Measurement:
+        """Measure the cells on so many of a stage's samples. ``alone``: whether no other run uses the device."""
         rows_before = self._bytes()["cells"]
         with MemoryWatch(stage.device) as memory:
             started = time.perf_counter()
@@ -54,11 +54,11 @@ class SmallRun:
             compiling = few.predictor.variant.get("compile_seconds", 0.0)
             outputs = time.perf_counter() - started - compiling
             of_pass = [pass_seconds(stage)]
-            recorder = self.recorder(len(jobs), f"cells on {size} samples")
+            recorder = self.recorder(len(cells), f"cells on {size} samples")
             recorder.on(few)
             sheet = Sheet(self.plan, few, recorder)
             pieces = PieceRecorder(sheet, few)
-            pieces.measure(jobs, alone=alone, warm_up=self.plan.runtime.warm_up)
+            pieces.measure(cells, alone=alone, warm_up=self.plan.runtime.warm_up)
             of_pass.append(pass_seconds(stage))  # once more: the machine may be busier by now
             started = time.perf_counter()
             _draw_pictures(sheet)
@@ -94,16 +94,16 @@ class SmallRun:
 class _Steps:
     """Stands in for the progress of a run: says now and then how many cells are done."""
 
-    def __init__(self, cells: int, words: str) -> None:
-        self.cells, self.words, self.done, self.tell = cells, words, 0, now_and_then()
+    def __init__(self, count: int, words: str) -> None:
+        self.count, self.words, self.done, self.tell = count, words, 0, now_and_then()
 
     def explained(self, explainer: Chosen, explained: Any) -> None:
         """Nothing is said."""
 
-    def cell(self, job: Job, row: dict[str, Any]) -> None:
+    def recorded(self, cell: Cell, row: dict[str, Any]) -> None:
         """A cell has been measured."""
         self.done += 1
-        self.tell(f"{'':>9}{self.done} of {self.cells} {self.words}")
+        self.tell(f"{'':>9}{self.done} of {self.count} {self.words}")
 
 
 def _some_samples(stage: Stage, size: int, compiled: bool) -> Stage:

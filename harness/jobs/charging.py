@@ -12,14 +12,14 @@ import numpy as np
 
 from harness.engine.block import Explained, Recorder
 from harness.engine.cost import PassCounter
-from harness.engine.selection import Chosen, Job
+from harness.engine.selection import Cell, Chosen
 
 MAPS = "maps"  # what the cells of one explainer share
 
 
-def of_explainer(explainer: Chosen, jobs: Sequence[Job]) -> list[Job]:
+def of_explainer(explainer: Chosen, cells: Sequence[Cell]) -> list[Cell]:
     """The cells of one explainer."""
-    return [job for job in jobs if job.explainer is explainer]
+    return [cell for cell in cells if cell.explainer is explainer]
 
 
 class Meter:
@@ -74,25 +74,25 @@ class ChargingRecorder:
     """
 
     def __init__(
-        self, recorder: Recorder, charge: Callable[[Job | None], None], charge_maps: Callable[[Chosen], None]
+        self, recorder: Recorder, charge: Callable[[Cell | None], None], charge_maps: Callable[[Chosen], None]
     ) -> None:
         self.recorder, self.charge, self.charge_maps, self.renewable = recorder, charge, charge_maps, recorder.renewable
 
-    def begins(self, stage: str, jobs: Sequence[Job]) -> None:
+    def begins(self, stage: str, cells: Sequence[Cell]) -> None:
         """Work on these cells begins; what was checked before an explainer is at work belongs to none."""
         if stage == "explain":
             self.charge(None)
-        self.recorder.begins(stage, jobs)
+        self.recorder.begins(stage, cells)
 
-    def scored(self, job: Job, *results: Any) -> None:
+    def scored(self, cell: Cell, *results: Any) -> None:
         """Charge and record a cell that was scored."""
-        self.charge(job)
-        self.recorder.scored(job, *results)
+        self.charge(cell)
+        self.recorder.scored(cell, *results)
 
-    def failed(self, job: Job, *reasons: Any) -> None:
+    def failed(self, cell: Cell, *reasons: Any) -> None:
         """Charge and record a cell that has no scores."""
-        self.charge(job)
-        self.recorder.failed(job, *reasons)
+        self.charge(cell)
+        self.recorder.failed(cell, *reasons)
 
     def explained(self, explainer: Chosen, explained: Explained) -> None:
         """An explainer has explained all samples."""

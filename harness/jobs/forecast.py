@@ -29,7 +29,7 @@ ENOUGH_SECONDS, SHARE, MOST_SECONDS = 30.0, 0.05, 300.0
 # As long as less than this share of a measurement grows with the samples, its noise is multiplied by their number: then
 # it goes on for this many seconds.
 SETTLED, SECONDS_TO_SETTLE = 0.7, 90.0
-Cell = tuple[str, str]  # labels of explainer and metric
+CellLabels = tuple[str, str]  # of explainer and metric
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Shape:
 class Workload:
     """Cells to measure on some samples, in one process: a whole block, a shard or a round."""
 
-    cells: frozenset[Cell]
+    cells: frozenset[CellLabels]
     samples: int
 
     @property

@@ -118,7 +118,7 @@ class Sheet:
     def _reasons(self) -> dict[str, str]:
         """Why there are no maps, for each explainer that failed or is not applicable."""
         rows = self.recorder.store.latest()
-        last_rows = [(job.explainer.label, rows.get(job.cell, {})) for job in self.plan.jobs]
+        last_rows = [(cell.explainer.label, rows.get(cell.id, {})) for cell in self.plan.cells]
         return {label: str(row.get("error")) for label, row in last_rows if row.get("stage") == "explain"}
 
     def _images(self) -> np.ndarray:
@@ -148,20 +148,20 @@ def without_damaged_maps(plan: Plan, store: Store, rows: Mapping[str, Row]) -> d
     Where the index of the maps is damaged, the first cell of the plan is left out, so that the index is written again.
     """
     left_out: set[str] = set()
-    for path, cells in _cells_by_map_file(plan).items() if plan.runtime.sheet else ():
+    for path, cell_ids in _cell_ids_by_map_file(plan).items() if plan.runtime.sheet else ():
         try:
             if path.exists() or path.is_symlink():
                 store.run_files.check(path)
         except Damaged as error:
             name_damage(path, error, "it is made again, with the cells that belong to it")
-            left_out |= cells
-    return {cell: row for cell, row in rows.items() if cell not in left_out}
+            left_out |= cell_ids
+    return {cell_id: row for cell_id, row in rows.items() if cell_id not in left_out}
 
 
-def _cells_by_map_file(plan: Plan) -> dict[Path, set[str]]:
-    index, first = index_path(plan), {plan.jobs[0].cell}
+def _cell_ids_by_map_file(plan: Plan) -> dict[Path, set[str]]:
+    index, first = index_path(plan), {plan.cells[0].id}
     of_explainers = {
-        map_path(plan, each): {job.cell for job in plan.jobs if job.explainer is each} for each in plan.explainers
+        map_path(plan, each): {cell.id for cell in plan.cells if cell.explainer is each} for each in plan.explainers
     }
     return {index: first, inputs_path(index): first} | of_explainers
 

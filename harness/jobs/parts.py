@@ -21,12 +21,12 @@ def whole_of(plan: Plan) -> Plan:
 
 
 def measured_in_whole(whole: Plan, progress: Progress) -> tuple[Plan, Mapping[str, Mapping[str, Any]], frozenset[str]]:
-    """The plan of a whole run under the labels of that run, its rows, and the cells that need no measuring."""
+    """The plan of a whole run under the labels of that run, its rows, and the ids of cells that need no measuring."""
     store = Store(whole.directory)
     clear_places(store)
     rows = finished_rows(store)
     whole = labelled_in_run(whole, rows.values())
-    pending = {job.cell for job in whole.pending(rows)}
+    pending = {cell.id for cell in whole.pending(rows)}
     if not pending:
-        progress.say(f"{whole.title}: all {len(whole.jobs)} cells are done in {whole.place}; nothing to measure")
-    return whole, rows, frozenset(job.cell for job in whole.jobs if job.cell not in pending)
+        progress.say(f"{whole.title}: all {len(whole.cells)} cells are done in {whole.place}; nothing to measure")
+    return whole, rows, frozenset(cell.id for cell in whole.cells if cell.id not in pending)

@@ -19,18 +19,18 @@ def works_of(plan: Plan, stage: Stage) -> list[Workload]:
     """
     whole = replace(plan, runtime=replace(plan.runtime, shard=None))
     rows = finished_rows(Store(whole.directory))
-    open_cells = {job.cell for job in whole.pending(rows, stage.weights)}
+    open_cells = {cell.id for cell in whole.pending(rows, stage.weights)}
     works = []
     for part, samples in _parts_of_plan(plan, stage, most=_settled(whole, rows, open_cells)):
         of_part = rows if part.directory == whole.directory else finished_rows(Store(part.directory))
-        pending = [job for job in part.pending(of_part, stage.weights) if job.cell in open_cells]
-        works.append(Workload(frozenset((job.explainer.label, job.metric.label) for job in pending), samples))
+        pending = [cell for cell in part.pending(of_part, stage.weights) if cell.id in open_cells]
+        works.append(Workload(frozenset(cell.labels for cell in pending), samples))
     return [work for work in works if work.cells]
 
 
 def _settled(whole: Plan, rows: dict, open_cells: Collection[str]) -> int:
     """The number of samples that finished cells of the run have; 0 if none is finished."""
-    done = [rows[job.cell] for job in whole.jobs if job.cell in rows and job.cell not in open_cells]
+    done = [rows[cell.id] for cell in whole.cells if cell.id in rows and cell.id not in open_cells]
     return max((int(row.get("n") or 0) + int(row.get("n_invalid") or 0) for row in done), default=0)
 
 

@@ -11,7 +11,7 @@ import torch
 
 from harness.engine.block import Explained, Recorder, measure_block
 from harness.engine.cost import PassCounter, synchronize
-from harness.engine.selection import Chosen, Job
+from harness.engine.selection import Cell, Chosen
 from harness.engine.stage import Stage
 from harness.jobs.charging import ChargingRecorder, Meter
 from harness.jobs.forecast import Piece
@@ -37,13 +37,13 @@ class PieceRecorder:
         self.uncounted: set[str] = set()
         self._shared = self._warm_up = self._maps = np.zeros(3)
 
-    def measure(self, jobs: Sequence[Job], *, alone: Any, warm_up: bool) -> None:
-        """Measure the jobs as a run does; ``alone`` and ``warm_up`` are those of ``measure_block``."""
+    def measure(self, cells: Sequence[Cell], *, alone: Any, warm_up: bool) -> None:
+        """Measure the cells as a run does; ``alone`` and ``warm_up`` are those of ``measure_block``."""
         counter = PassCounter(self.stage.module, self.stage.predictor)
         self.meter = Meter(counter, self._note_shared, self._note_warm_up)
         with counter.counting(), metered_by(self.meter.apart):
             recorder = ChargingRecorder(self, self._charge, self._charge_maps)
-            measure_block(self.stage, jobs, recorder, alone=alone, warm_up=warm_up)
+            measure_block(self.stage, cells, recorder, alone=alone, warm_up=warm_up)
             self._charge(None)
 
     def explained(self, explainer: Chosen, explained: Explained) -> None:
@@ -62,8 +62,8 @@ class PieceRecorder:
         self._warm_up = np.zeros(3)
         self.recorder.explained(explainer, explained)
 
-    def _charge(self, job: Job | None) -> None:
-        piece = Piece("rest") if job is None else Piece("scores", job.explainer.label, job.metric.label)
+    def _charge(self, cell: Cell | None) -> None:
+        piece = Piece("rest") if cell is None else Piece("scores", *cell.labels)
         self.taken[piece] = self.taken.get(piece, 0) + self._reading()
         self._warm_up = np.zeros(3)  # of an explainer that has failed: it belongs to its first cell
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.code_version import code_of, measuring_code
 from harness.engine.protocol import DTYPES, Protocol
-from harness.engine.selection import Chosen, Job, choose_one, choose_several
+from harness.engine.selection import Cell, Chosen, choose_one, choose_several
 from harness.errors import UserError, unknown
 from harness.identity import canonical, cell_id, digest, files_of
 from harness.jobs.part_rows import check_shards
@@ -29,9 +29,9 @@ FORM_IN_MIXED_PRECISION = "that of full precision"  # before, it was the model i
 class Plan:
     """One block as it is configured, before a model is loaded.
 
-    already_measured   cells that are no job of a shard or round, because the whole run has them
+    already_measured   ids of the cells that a shard or round leaves out, because the whole run has them
     round              the number of the round that is measured (``harness.jobs.sample_rounds``), or None
-    outdated           cells of a part that another part has by other weights: the loaded model decides
+    outdated           ids of the cells of a part that another part has by other weights: the loaded model decides
     """
 
     model: Chosen
@@ -124,10 +124,10 @@ class Plan:
         }
 
     @cached_property
-    def jobs(self) -> list[Job]:
+    def cells(self) -> list[Cell]:
         """All cells of the block."""
-        jobs = [Job(e, m, cell_id(self.identity(e, m))) for e in self.explainers for m in self.metrics]
-        return [job for job in jobs if job.cell not in self.already_measured]
+        cells = [Cell(e, m, cell_id(self.identity(e, m))) for e in self.explainers for m in self.metrics]
+        return [cell for cell in cells if cell.id not in self.already_measured]
 
     def stick(self, metric: Chosen) -> str:
         """The code version of the measurement with a metric, stored in the column ``stick``.
@@ -159,30 +159,30 @@ class Plan:
     def _model_files(self) -> str:
         return files_of(self.model.options)
 
-    def state(self, job: Job, row: Mapping[str, Any] | None, weights: str | None = None) -> str:
+    def state(self, cell: Cell, row: Mapping[str, Any] | None, weights: str | None = None) -> str:
         """``new``, ``done``, ``stale``, ``retry``, ``failed`` or ``not_applicable``, from the cell's last row.
 
         ``weights`` is the fingerprint of the loaded weights; None if the model is not loaded.
         """
         if row is None:
             return "new"
-        if weights is None and job.cell in self.outdated:
+        if weights is None and cell.id in self.outdated:
             return "stale"
         code, _, row_weights = str(row.get("subject") or "").partition("-")
         same_weights = weights is None or not row_weights or row_weights == weights
-        if row.get("stick") != self.stick(job.metric) or code != self.subject_code(job.explainer) or not same_weights:
+        if row.get("stick") != self.stick(cell.metric) or code != self.subject_code(cell.explainer) or not same_weights:
             return "stale"
         if row.get("status") != "failed":
-            disturbed = job.metric.entry.kind == "cost" and row.get("status") == "ok" and not row.get("n")
+            disturbed = cell.metric.entry.kind == "cost" and row.get("status") == "ok" and not row.get("n")
             return "retry" if disturbed else "done" if row.get("status") == "ok" else "not_applicable"
         attempt = row.get("attempt")
         tried_enough = isinstance(attempt, int) and attempt >= MOST_ATTEMPTS
         again = row.get("stage") == "load" or not tried_enough or self.runtime.retry
         return "retry" if again else "failed"
 
-    def pending(self, rows: Mapping[str, Mapping[str, Any]], weights: str | None = None) -> list[Job]:
+    def pending(self, rows: Mapping[str, Mapping[str, Any]], weights: str | None = None) -> list[Cell]:
         """The cells to measure, from each cell's last row."""
-        return [job for job in self.jobs if self.state(job, rows.get(job.cell), weights) in PENDING]
+        return [cell for cell in self.cells if self.state(cell, rows.get(cell.id), weights) in PENDING]
 
 
 def _check_apart(plan: Plan) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from harness.engine.sample_words import names_of_columns
-from harness.engine.selection import Chosen, Job
+from harness.engine.selection import Cell, Chosen
 from harness.engine.stage import Stage
 
 STATUS_WORDS = {"ok": "ok", "not_applicable": "not applicable", "failed": "failed"}
@@ -51,9 +51,9 @@ class Progress:
         for line in scoring_in_words(stage):
             self.say(line)
 
-    def begin(self, jobs: Sequence[Job]) -> None:
+    def begin(self, cells: Sequence[Cell]) -> None:
         """These cells will be measured."""
-        self.left = Counter(job.explainer for job in jobs)
+        self.left = Counter(cell.explainer for cell in cells)
         self.total, self.done, self.reasons = len(self.left), {}, {}
         self.started = time.perf_counter()
         self._working()
@@ -67,12 +67,12 @@ class Progress:
         for flag in explained.flags:
             self.reasons.setdefault(explainer, []).append(flag)
 
-    def cell(self, job: Job, row: dict[str, Any]) -> None:
+    def recorded(self, cell: Cell, row: dict[str, Any]) -> None:
         """The row of a cell has been written."""
-        explainer = job.explainer
+        explainer = cell.explainer
         self.done.setdefault(explainer, Counter())[row["status"]] += 1
         if row["status"] == "failed":
-            self.reasons.setdefault(explainer, []).append(f"{job.metric.label}: {row['error']}")
+            self.reasons.setdefault(explainer, []).append(f"{cell.metric.label}: {row['error']}")
         self.left[explainer] -= 1
         if self.left[explainer] == 0:
             self._finished(explainer)
@@ -96,7 +96,7 @@ class Progress:
 
     def _working(self) -> None:
         """In a terminal, show which explainer is at work."""
-        current = next((explainer for explainer, cells in self.left.items() if cells), None)
+        current = next((explainer for explainer, count in self.left.items() if count), None)
         if self.quiet or not self.console.is_terminal:
             return
         self.end()

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from harness.batch import Scores
 from harness.engine.block import Explained
-from harness.engine.selection import Chosen, Job
+from harness.engine.selection import Cell, Chosen
 from harness.engine.stage import Stage
 from harness.errors import NotApplicable, UserError, one_line
 from harness.identity import canonical, commit, digest
@@ -54,17 +54,17 @@ class RowRecorder:
             "batch_size": stage.predictor.chunk,
         }
 
-    def begins(self, stage: str, jobs: Sequence[Job]) -> None:
+    def begins(self, stage: str, cells: Sequence[Cell]) -> None:
         """Announce that these cells are about to be measured; each counts as announced until it has its row."""
         if self.watched is None:
             return
-        self.announced = {job.cell for job in jobs}
-        names = {"explain": [job.explainer.label for job in jobs[:1]]}
-        names["score"] = names["explain"] + [job.metric.label for job in jobs[:1]]
+        self.announced = {cell.id for cell in cells}
+        names = {"explain": [cell.explainer.label for cell in cells[:1]]}
+        names["score"] = names["explain"] + [cell.metric.label for cell in cells[:1]]
         names["load"] = []
         label = " ".join(names[stage]) or self.plan.title
         file = file_name("-".join([self.plan.name, *names[stage], stage]))
-        rows = [self._row(job, {"status": "failed", "stage": stage}) for job in jobs]
+        rows = [self._row(cell, {"status": "failed", "stage": stage}) for cell in cells]
         self.watched.begins(self.store.directory, stage, label, rows, f"output/{file}.txt")
 
     def rests(self) -> None:
@@ -72,24 +72,24 @@ class RowRecorder:
         if self.watched is not None:
             self.watched.rests()
 
-    def scored(self, job: Job, scores: Scores, valid: Tensor, flags: list[str], seconds: float) -> None:
+    def scored(self, cell: Cell, scores: Scores, valid: Tensor, flags: list[str], seconds: float) -> None:
         """Write the samples' scores and then the cell's row, so that no row refers to missing scores."""
         finite = scores.values.isfinite()
         frame = sample_frame(self.stage, scores)
-        self.store.write_scores(job.cell, frame)
-        unit = job.metric.entry.unit_of(measured_options(self.stage, job))
-        found = cell_statistics(scores.values.numpy(), finite.numpy(), kind=job.metric.entry.kind, unit=unit)
+        self.store.write_scores(cell.id, frame)
+        unit = cell.metric.entry.unit_of(measured_options(self.stage, cell))
+        found = cell_statistics(scores.values.numpy(), finite.numpy(), kind=cell.metric.entry.kind, unit=unit)
         reason = scores.reason if not finite.all() else ""
         reason = reason or (flags[0] if not valid.all() else "")
-        notes = {"error": reason, "flags": flags, "audit": self.audits.get(job.explainer)}
-        self._append(job, {**found, "status": "ok", **notes, "seconds": round(seconds, 4)})
+        notes = {"error": reason, "flags": flags, "audit": self.audits.get(cell.explainer)}
+        self._append(cell, {**found, "status": "ok", **notes, "seconds": round(seconds, 4)})
 
-    def failed(self, job: Job, status: str, stage: str, error: BaseException, trace: str) -> None:
+    def failed(self, cell: Cell, status: str, stage: str, error: BaseException, trace: str) -> None:
         """Write the row of a cell without scores and, for a failure, its trace into a file."""
         if status == "failed":
-            self.store.write_error(job.cell, trace)
-        audit = self.audits.get(job.explainer)  # it exists if explaining succeeded and only the metric failed
-        self._append(job, {"status": status, "stage": stage, "error": one_line(error)[:500], "audit": audit})
+            self.store.write_error(cell.id, trace)
+        audit = self.audits.get(cell.explainer)  # it exists if explaining succeeded and only the metric failed
+        self._append(cell, {"status": status, "stage": stage, "error": one_line(error)[:500], "audit": audit})
 
     def explained(self, explainer: Chosen, explained: Explained) -> None:
         """Report progress, save the explainer's tables, and store its audit for its cells."""
@@ -108,41 +108,41 @@ class RowRecorder:
             "protocol": plan.protocol.identity,
         }
 
-    def _append(self, job: Job, results: dict[str, Any]) -> None:
+    def _append(self, cell: Cell, results: dict[str, Any]) -> None:
         """Write the row of a cell; ``results`` replace the values of a cell without scores."""
-        self.store.append(self._row(job, results))
-        self.announced.discard(job.cell)
+        self.store.append(self._row(cell, results))
+        self.announced.discard(cell.id)
         if not self.announced:
             self.rests()
-        self.progress.cell(job, results)
+        self.progress.recorded(cell, results)
 
-    def _row(self, job: Job, results: dict[str, Any]) -> dict[str, Any]:
-        return {**self._description(job), **WITHOUT_SCORES, **self._provenance(job), **results}
+    def _row(self, cell: Cell, results: dict[str, Any]) -> dict[str, Any]:
+        return {**self._description(cell), **WITHOUT_SCORES, **self._provenance(cell), **results}
 
-    def _description(self, job: Job) -> dict[str, Any]:
+    def _description(self, cell: Cell) -> dict[str, Any]:
         """What a cell measures: labels, all settings, and the meaning of the metric's numbers."""
-        plan, entry = self.plan, job.metric.entry
+        plan, entry = self.plan, cell.metric.entry
         return {
             "run": plan.run,
-            "cell": job.cell,
+            "cell": cell.id,
             "model": plan.model.label,
             "dataset": plan.dataset.label,
-            "explainer": job.explainer.label,
-            "metric": job.metric.label,
+            "explainer": cell.explainer.label,
+            "metric": cell.metric.label,
             "kind": entry.kind,
-            "unit": entry.unit_of(measured_options(self.stage, job)),
-            "better": entry.direction(job.metric.options),
+            "unit": entry.unit_of(measured_options(self.stage, cell)),
+            "better": entry.direction(cell.metric.options),
             "task": None if self.stage is None else self.stage.task.name,
             "seed": plan.protocol.seed,
-            "config": json.loads(canonical(plan.identity(job.explainer, job.metric))),
+            "config": json.loads(canonical(plan.identity(cell.explainer, cell.metric))),
         }
 
-    def _provenance(self, job: Job) -> dict[str, Any]:
+    def _provenance(self, cell: Cell) -> dict[str, Any]:
         """The code, weights and machine that a cell was measured with, and the number of the attempt."""
-        stick, code = self.plan.stick(job.metric), self.plan.subject_code(job.explainer)
+        stick, code = self.plan.stick(cell.metric), self.plan.subject_code(cell.explainer)
         head, dirty = commit()
         return {
-            "attempt": self._attempt(job, stick, code),
+            "attempt": self._attempt(cell, stick, code),
             "subject": f"{code}-{self.about_run.get('weights', '')}",
             "stick": stick,
             "commit": head,
@@ -153,9 +153,9 @@ class RowRecorder:
             "batch_size": self.about_run.get("batch_size"),
         }
 
-    def _attempt(self, job: Job, stick: str, code: str) -> int:
+    def _attempt(self, cell: Cell, stick: str, code: str) -> int:
         """1, or one more than the last attempt if that failed on the same code."""
-        last = self.before.get(job.cell) or {}
+        last = self.before.get(cell.id) or {}
         same = last.get("stick") == stick and str(last.get("subject") or "").partition("-")[0] == code
         return _attempt_number(last.get("attempt")) + 1 if same and last.get("status") == "failed" else 1
 
@@ -175,18 +175,18 @@ class FrameRecorder:
         self.frames: list[pd.DataFrame] = []
         self.audits: dict[str, dict[str, Any]] = {}
 
-    def begins(self, stage: str, jobs: Sequence[Job]) -> None:
+    def begins(self, stage: str, cells: Sequence[Cell]) -> None:
         """Nothing is announced: nobody watches."""
 
-    def scored(self, job: Job, scores: Scores, valid: Tensor, flags: list[str], seconds: float) -> None:
+    def scored(self, cell: Cell, scores: Scores, valid: Tensor, flags: list[str], seconds: float) -> None:
         """Store a row per sample with its score."""
         columns = _sample_columns(self.stage, scores)
-        self._add(job, columns, "ok", scores.reason if not columns["valid"].all() else "", "; ".join(flags))
+        self._add(cell, columns, "ok", scores.reason if not columns["valid"].all() else "", "; ".join(flags))
 
-    def failed(self, job: Job, status: str, stage: str, error: BaseException, trace: str) -> None:
+    def failed(self, cell: Cell, status: str, stage: str, error: BaseException, trace: str) -> None:
         """Store a row per sample that says why there is no score."""
         nothing = Scores(torch.full((self.stage.count,), float("nan"), dtype=torch.float64))
-        self._add(job, _sample_columns(self.stage, nothing), status, one_line(error), "")
+        self._add(cell, _sample_columns(self.stage, nothing), status, one_line(error), "")
 
     def explained(self, explainer: Chosen, explained: Explained) -> None:
         """Store the explainer's audit and its tables, as columns; attributions are not stored."""
@@ -194,16 +194,16 @@ class FrameRecorder:
         self.audits[explainer.label] = explained.audit.found | ({"tables": tables} if tables else {})
 
     def frame(self) -> pd.DataFrame:
-        """All rows, in the order of the jobs; ``attrs["audit"]`` holds the audit of each explainer."""
+        """All rows, in the order of the cells; ``attrs["audit"]`` holds the audit of each explainer."""
         frame = pd.concat(self.frames, ignore_index=True)
         frame.attrs["audit"] = self.audits
         return frame
 
-    def _add(self, job: Job, columns: dict[str, Any], status: str, error: str, flags: str) -> None:
-        entry, options = job.metric.entry, measured_options(self.stage, job)
+    def _add(self, cell: Cell, columns: dict[str, Any], status: str, error: str, flags: str) -> None:
+        entry, options = cell.metric.entry, measured_options(self.stage, cell)
         about = {
-            "explainer": job.explainer.label,
-            "metric": job.metric.label,
+            "explainer": cell.explainer.label,
+            "metric": cell.metric.label,
             "kind": entry.kind,
             "unit": entry.unit_of(options),
             "better": entry.direction(options),
@@ -211,9 +211,9 @@ class FrameRecorder:
         self.frames.append(pd.DataFrame({**about, **columns, "status": status, "error": error, "flags": flags}))
 
 
-def measured_options(stage: Stage | None, job: Job) -> Mapping[str, Any]:
+def measured_options(stage: Stage | None, cell: Cell) -> Mapping[str, Any]:
     """The options that a metric is measured with: its score follows the model's task where its own does not exist."""
-    entry, options = job.metric.entry, job.metric.options
+    entry, options = cell.metric.entry, cell.metric.options
     try:
         return options if stage is None else stage.task.with_score(entry.options, options)
     except NotApplicable:  # there are no scores, and the row says why

@@ -14,7 +14,7 @@ from harness.engine.block import measure_block
 from harness.engine.item_guard import failure_of
 from harness.engine.output_cache import OutputCache
 from harness.engine.protocol import precision
-from harness.engine.selection import Job
+from harness.engine.selection import Cell
 from harness.engine.stage import Stage, set_stage
 from harness.engine.sub_stage import part_of_stage
 from harness.errors import NotApplicable, NotMeasured, UserError, one_line
@@ -63,7 +63,7 @@ def run_plan(
     if moved:
         _write_plan(plan, store)
     if not _pending(plan, rows, watched) and not (watched and watched.resumes):
-        progress.say(f"{plan.title}: all {len(plan.jobs)} cells are done in {plan.place}; nothing to measure")
+        progress.say(f"{plan.title}: all {len(plan.cells)} cells are done in {plan.place}; nothing to measure")
         return status_counts(plan, store.latest())
     if watched is not None:
         watched.measured = True
@@ -112,7 +112,7 @@ def _run_pending(
     try:
         recorder.begins("load", _pending(plan, rows, watched))
         stage = load_stage(plan, alone.device)
-        jobs = _suspects_last(_pending(plan, rows, watched, stage.weights), store, progress)
+        cells = _suspects_last(_pending(plan, rows, watched, stage.weights), store, progress)
         stage.make_ready(compiled=plan.runtime.compile)
         if plan.runtime.outputs:
             model = digest(code_of(*plan.model.functions), canonical(plan.model.identity), stage.weights)
@@ -133,12 +133,12 @@ def _run_pending(
     recorder.on(stage)
     recorder.rests()
     if not resumes:
-        progress.loaded(stage, len(plan.explainers), len(plan.metrics), len(jobs))
+        progress.loaded(stage, len(plan.explainers), len(plan.metrics), len(cells))
         for line in accuracy_lines(stage):
             progress.say(line)
-    progress.begin(jobs)
+    progress.begin(cells)
     sheet = Sheet(plan, stage, recorder)
-    measure_block(stage, jobs, sheet, alone=alone, warm_up=plan.runtime.warm_up)
+    measure_block(stage, cells, sheet, alone=alone, warm_up=plan.runtime.warm_up)
     progress.end()
     try:
         sheet.index()
@@ -152,21 +152,21 @@ def _run_pending(
 
 def _pending(
     plan: Plan, rows: Mapping[str, Mapping[str, Any]], watched: Watched | None, weights: str | None = None
-) -> list[Job]:
+) -> list[Cell]:
     """The cells to measure; those that this command has tried already wait for the next one."""
     tried = watched.tried if watched else frozenset()
-    return [job for job in plan.pending(rows, weights) if job.cell not in tried]
+    return [cell for cell in plan.pending(rows, weights) if cell.id not in tried]
 
 
-def _suspects_last(jobs: list[Job], store: Store, progress: Progress) -> list[Job]:
-    """The jobs, with those last during which an earlier run was killed from outside: should it come again, the others
+def _suspects_last(cells: list[Cell], store: Store, progress: Progress) -> list[Cell]:
+    """The cells, with those last during which an earlier run was killed from outside: should it come again, the others
     are done."""
-    cells = {row["cell"] for row in taken_by_force(store.directory)}
-    labels = list(dict.fromkeys(job.explainer.label for job in jobs if job.cell in cells))
+    suspects = {row["cell"] for row in taken_by_force(store.directory)}
+    labels = list(dict.fromkeys(cell.explainer.label for cell in cells if cell.id in suspects))
     if not labels:
-        return jobs
+        return cells
     progress.say(f"the last run was killed while it measured {', '.join(labels)}: measured last this time")
-    return sorted(jobs, key=lambda job: (job.explainer.label in labels, job.cell in cells))
+    return sorted(cells, key=lambda cell: (cell.explainer.label in labels, cell.id in suspects))
 
 
 def _write_plan(plan: Plan, store: Store) -> None:
@@ -175,8 +175,8 @@ def _write_plan(plan: Plan, store: Store) -> None:
 
 
 def finished_rows(store: Store) -> dict[str, dict[str, Any]]:
-    """The last row of each cell; one whose scores are damaged or gone is left out."""
-    return {cell: row for cell, row in store.latest().items() if row.get("status") != "ok" or not store.flaw(row)}
+    """The last row of each cell, by its id; one whose scores are damaged or gone is left out."""
+    return {cell_id: row for cell_id, row in store.latest().items() if row.get("status") != "ok" or not store.flaw(row)}
 
 
 def load_stage(plan: Plan, device: torch.device) -> Stage:
@@ -205,16 +205,16 @@ def uncut_stage(plan: Plan, device: torch.device, whole: bool) -> Stage:
 
 def _fail_all(plan: Plan, recorder: RowRecorder, error: BaseException) -> None:
     status = "not_applicable" if isinstance(error, NotApplicable) else "failed"
-    for job in plan.pending(recorder.before):
-        if recorder.before.get(job.cell, {}).get("status") != "ok":  # an older score stays, although it is stale
-            recorder.failed(job, status, "load", error, failure_of(error).trace)
+    for cell in plan.pending(recorder.before):
+        if recorder.before.get(cell.id, {}).get("status") != "ok":  # an older score stays, although it is stale
+            recorder.failed(cell, status, "load", error, failure_of(error).trace)
 
 
 def status_counts(plan: Plan, rows: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
     """The numbers of a plan's cells by status: ``ok``, ``failed`` and ``not_applicable``."""
     counts = {"ok": 0, "failed": 0, "not_applicable": 0}
-    for job in plan.jobs:
-        status = rows.get(job.cell, {}).get("status")
+    for cell in plan.cells:
+        status = rows.get(cell.id, {}).get("status")
         if status in counts:
             counts[status] += 1
     return counts

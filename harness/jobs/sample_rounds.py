@@ -32,9 +32,9 @@ MET, OPEN, HOPELESS = "met", "open", "hopeless"
 def run_rounds(plan: Plan, progress: Progress, in_sweep: bool, watched: Watched | None) -> dict[str, int]:
     """Measure a block in rounds; the numbers of its cells by status. Arguments and errors are those of ``run_plan``."""
     whole, rows, done = measured_in_whole(plan, progress)
-    if len(done) == len(whole.jobs):
+    if len(done) == len(whole.cells):
         return status_counts(whole, rows)
-    settled = max((_samples_of(rows[cell]) for cell in done if rows[cell]["status"] == "ok"), default=0)
+    settled = max((_samples_of(rows[cell_id]) for cell_id in done if rows[cell_id]["status"] == "ok"), default=0)
     rounds: list[Plan] = []
     while not rounds or _goes_on(rounds, settled, progress):
         now = replace(whole, already_measured=done, round=len(rounds))
@@ -45,7 +45,7 @@ def run_rounds(plan: Plan, progress: Progress, in_sweep: bool, watched: Watched 
         except NoSamplesLeft:
             break
         rounds.append(now)
-    found = merge_parts(whole.directory, [each.directory for each in rounds], {job.cell for job in whole.jobs} - done)
+    found = merge_parts(whole.directory, [each.directory for each in rounds], {cell.id for cell in whole.cells} - done)
     counts = status_counts(whole, finished_rows(Store(whole.directory)))
     unfinished = found.mixed + found.lacking
     if unfinished:
@@ -113,11 +113,11 @@ def _scores_of_first_metric(rounds: list[Plan]) -> tuple[dict[str, np.ndarray], 
     """The scores of each explainer by the first metric, of the cells that are ok in all rounds; and their unit."""
     stores = [Store(each.directory) for each in rounds]
     rows, found, unit = [store.latest() for store in stores], {}, ""
-    for job in rounds[-1].jobs:
-        of_cell = [each.get(job.cell) for each in rows]
+    for cell in rounds[-1].cells:
+        of_cell = [each.get(cell.id) for each in rows]
         complete = all(row is not None and row["status"] == "ok" for row in of_cell) and agree(of_cell)
-        if job.metric != rounds[-1].metrics[0] or not complete:
+        if cell.metric != rounds[-1].metrics[0] or not complete:
             continue
-        parts = [cell_scores(store, job.cell)["value"].to_numpy(np.float64) for store in stores]
-        found[job.explainer.label], unit = np.concatenate(parts), of_cell[0]["unit"]
+        parts = [cell_scores(store, cell.id)["value"].to_numpy(np.float64) for store in stores]
+        found[cell.explainer.label], unit = np.concatenate(parts), of_cell[0]["unit"]
     return found, unit

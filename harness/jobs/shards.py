@@ -19,17 +19,17 @@ from harness.results.store import Store
 def run_shard(plan: Plan, progress: Progress, in_sweep: bool, watched: Watched | None) -> dict[str, int]:
     """Measure one shard and join what all shards have; the numbers of cells by status."""
     whole, rows, done = measured_in_whole(whole_of(plan), progress)
-    if len(done) == len(whole.jobs):
+    if len(done) == len(whole.cells):
         return status_counts(whole, rows)
     shard = replace(whole, runtime=plan.runtime, already_measured=done)
     others = [folder for folder in shard_folders(whole.directory) if folder != shard.directory]
     shard = replace(shard, outdated=outdated_cells(shard.directory, others))
     run_plan(shard, progress, in_sweep=in_sweep, watched=watched)
-    found = merge_shards(whole.directory, whole.runtime.shards, {job.cell for job in shard.jobs})
+    found = merge_shards(whole.directory, whole.runtime.shards, {cell.id for cell in shard.cells})
     of_whole = finished_rows(Store(whole.directory))
-    current = [job.cell for job in shard.jobs if whole.state(job, of_whole.get(job.cell)) not in ("new", "stale")]
-    progress.say(_message(shard, found, len(done) + len(current), len(whole.jobs)))
-    joined = {cell: of_whole[cell] for cell in current}
+    current = [cell.id for cell in shard.cells if whole.state(cell, of_whole.get(cell.id)) not in ("new", "stale")]
+    progress.say(_message(shard, found, len(done) + len(current), len(whole.cells)))
+    joined = {cell_id: of_whole[cell_id] for cell_id in current}
     return status_counts(whole, rows | finished_rows(Store(shard.directory)) | joined)
 
 

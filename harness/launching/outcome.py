@@ -36,12 +36,12 @@ def counts_of_plan(plan: Plan) -> Counter[str]:
 
 
 def cell_statuses(plan: Plan, runs: RunRows) -> dict[str, str]:
-    """Cell -> its status; ``untimed`` for a cost without a time, and ``missing`` without a row of the present code."""
+    """Id of a cell -> its status: ``untimed`` for a cost without a time, ``missing`` without a row of present code."""
     whole = whole_of(plan)
     rows = runs.of(whole.directory)
     if whole is not plan:
         rows = {**runs.of(plan.directory), **_current(whole, rows)}
-    return {job.cell: _status_of(whole.state(job, rows.get(job.cell)), rows.get(job.cell)) for job in whole.jobs}
+    return {cell.id: _status_of(whole.state(cell, rows.get(cell.id)), rows.get(cell.id)) for cell in whole.cells}
 
 
 def counts_of(statuses: Mapping[Any, str]) -> Counter[str]:
@@ -56,7 +56,7 @@ def has_work(plan: Plan, runs: RunRows, timed: bool) -> bool:
     """
     whole = whole_of(plan)
     rows = runs.of(whole.directory)
-    found = ((whole.state(job, rows.get(job.cell)), rows.get(job.cell)) for job in whole.pending(rows))
+    found = ((whole.state(cell, rows.get(cell.id)), rows.get(cell.id)) for cell in whole.pending(rows))
     return any(timed or _status_of(state, row) != UNTIMED for state, row in found)
 
 
@@ -73,16 +73,16 @@ def counts_in_words(counts: Mapping[str, int]) -> str:
 
 def wholes_of(plans: Iterable[Plan]) -> list[Plan]:
     """The blocks that the plans belong to, each once."""
-    found = {(whole.directory, tuple(job.cell for job in whole.jobs)): whole for whole in map(whole_of, plans)}
+    found = {(whole.directory, tuple(cell.id for cell in whole.cells)): whole for whole in map(whole_of, plans)}
     return list(found.values())
 
 
 def _current(whole: Plan, rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
     """The rows of the whole block that need no measuring."""
     return {
-        job.cell: rows[job.cell]
-        for job in whole.jobs
-        if job.cell in rows and whole.state(job, rows[job.cell]) not in ("stale", "retry")
+        cell.id: rows[cell.id]
+        for cell in whole.cells
+        if cell.id in rows and whole.state(cell, rows[cell.id]) not in ("stale", "retry")
     }
 
 

@@ -10,7 +10,7 @@ from harness.reproducing.lines import DIFFERS, FAILS, Line
 from harness.reproducing.reproduce import Reproduction
 from harness.reproducing.written import MARKS, headline, ours_in_words, theirs_in_words
 from harness.results.numbers import significant
-from harness.results.report.elements import Cell, Head, html_table, section
+from harness.results.report.elements import Head, TableCell, html_table, section
 from harness.results.report.markup import Raw, tag
 from harness.results.report.page import document
 
@@ -57,17 +57,18 @@ def _figures(figures: dict[str, Figure]) -> Raw | None:
     return tag("div", shown, class_="pictures") if shown else None
 
 
-def _verdict_of_line(line: Line) -> Cell:
+def _verdict_of_line(line: Line) -> TableCell:
     below = tag("span", line.reason, class_="below") if line.reason else ""
     classes = "worse" if line.verdict in (DIFFERS, FAILS) else ""
-    return Cell([f"{MARKS[line.verdict]} {line.verdict}", below], line.verdict, classes)
+    return TableCell([f"{MARKS[line.verdict]} {line.verdict}", below], line.verdict, classes)
 
 
 def _claims(lines: list[Line]) -> Raw | None:
     heads = [Head("claim"), Head("verdict"), Head("measured"), Head("test"), Head("source")]
+    below = lambda each: tag("span", f"Tried: {each.tried}", class_="below") if each.tried else ""
     rows = [
         [
-            Cell([each.what, tag("span", f"Tried: {each.tried}", class_="below") if each.tried else ""], each.what),
+            TableCell([each.what, below(each)], each.what),
             _verdict_of_line(each),
             each.measured,
             each.why + (f" (n = {each.n:,})" if each.n else ""),
@@ -91,11 +92,11 @@ def _numbers(lines: list[Line]) -> Raw | None:
     ]
     rows = [
         [
-            Cell([each.what, tag("span", each.note, class_="below") if each.note else ""], each.what),
+            TableCell([each.what, tag("span", each.note, class_="below") if each.note else ""], each.what),
             _verdict_of_line(each),
-            Cell(ours_in_words(each), each.ours if np.isfinite(each.ours) else None),
-            Cell(theirs_in_words(each), each.theirs),
-            Cell(significant(each.tolerance), each.tolerance),
+            TableCell(ours_in_words(each), each.ours if np.isfinite(each.ours) else None),
+            TableCell(theirs_in_words(each), each.theirs),
+            TableCell(significant(each.tolerance), each.tolerance),
             each.why,
             each.provenance,
             each.source,

@@ -9,7 +9,7 @@ from harness.results.formats import CONTROLS_ROW, starts_controls
 from harness.results.place import Place
 from harness.results.plain_text import markdown_text
 from harness.results.report.blocks import ReportBlock
-from harness.results.report.elements import Cell, Head, column_chooser, filter_box, html_table
+from harness.results.report.elements import Head, TableCell, column_chooser, filter_box, html_table
 from harness.results.report.markup import Raw, soft, tag
 
 BOARD_MARKS = (
@@ -55,16 +55,16 @@ def _metric_head(block: ReportBlock, metric: str) -> Head:
     return Head(text, True, block.unit(metric), tip, metric, ("low", "high", "rank", "note"))
 
 
-def _explainer_cell(block: ReportBlock, label: str) -> Cell:
+def _explainer_cell(block: ReportBlock, label: str) -> TableCell:
     word = tag("span", "library's row, not ranked", class_="word") if label in block.with_caveat else ""
-    return Cell([soft(label), word], label, parts=(block.mark(label),))
+    return TableCell([soft(label), word], label, parts=(block.mark(label),))
 
 
-def _place_cell(block: ReportBlock, places: Places, metric: str, label: str) -> Cell:
+def _place_cell(block: ReportBlock, places: Places, metric: str, label: str) -> TableCell:
     place, row = places[metric, label], block.cell(metric, label)
     if place.hole:
         shown = tag("span", place.text + place.star, class_="hole")
-        return Cell(shown, None, "is-hole", place.note, (None, None, None, place.note))
+        return TableCell(shown, None, "is-hole", place.note, (None, None, None, place.note))
     first = [
         tag("span", place.rank, class_="rank") if place.rank else "",
         tag("span", place.text, class_=f"mean {place.standing}".strip()),
@@ -73,7 +73,7 @@ def _place_cell(block: ReportBlock, places: Places, metric: str, label: str) -> 
     shown = [*first, tag("span", place.interval, class_="below") if place.interval else ""]
     tip = "\n".join(text for text in (STANDINGS.get(place.standing), place.note) if text)
     numbers = tuple(float(row[name]) if np.isfinite(row[name]) else None for name in ("ci_low", "ci_high", "rank"))
-    return Cell(shown, place.value, "", tip, (*numbers, place.note))
+    return TableCell(shown, place.value, "", tip, (*numbers, place.note))
 
 
 def markdown_lines(block: ReportBlock, places: Places) -> list[str]:

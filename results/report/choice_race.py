@@ -9,7 +9,7 @@ from harness.results.numbers import significant
 from harness.results.report.choice_forest import is_known
 from harness.results.report.choice_plots import RaceLine, race_plot
 from harness.results.report.drawing import number
-from harness.results.report.elements import Cell, Head, html_table, note
+from harness.results.report.elements import Head, TableCell, html_table, note
 from harness.results.report.markup import Raw, tag
 
 GONE = ("dropped", "withdrawn")  # states of those that have left
@@ -155,16 +155,16 @@ def _has_left(row: Mapping, about: Mapping) -> bool:
 
 def _left_row(name: str, row: Mapping, about: Mapping) -> list[Any]:
     known = row["measured"] > 0
-    left_in = Cell(row["round"], row["round"]) if row["state"] in GONE else Cell("–")
+    left_in = TableCell(row["round"], row["round"]) if row["state"] in GONE else TableCell("–")
     behind = row["behind_leader"] if row["explainer"] != row["leader"] else None
     why = about.get("left_race") or f"worse than {row['leader']}"
     return [
         name,
         left_in,
-        Cell(f"{row['measured']:,}", row["measured"]),
-        Cell(number(behind), behind if is_known(behind) else None),
-        Cell(_evidence(row["wealth"]), row["wealth"]) if known else Cell("–"),
-        Cell(why, why, "reason"),
+        TableCell(f"{row['measured']:,}", row["measured"]),
+        TableCell(number(behind), behind if is_known(behind) else None),
+        TableCell(_evidence(row["wealth"]), row["wealth"]) if known else TableCell("–"),
+        TableCell(why, why, "reason"),
     ]
 
 

@@ -11,7 +11,7 @@ from harness.results.report.choice_forest import is_known
 from harness.results.report.choice_plots import ladder_plot
 from harness.results.report.choice_race import outcomes
 from harness.results.report.drawing import number, tick
-from harness.results.report.elements import Cell, Head, folded, html_table, note
+from harness.results.report.elements import Head, TableCell, folded, html_table, note
 from harness.results.report.markup import Raw, soft, tag
 
 MOST_OPEN = 12  # rows of a table of those that were left out; more are folded
@@ -43,9 +43,9 @@ CHECKS = {
 Tables = Mapping[str, pd.DataFrame]
 
 
-def numeral(value: Any, shown: str | None = None) -> Cell:
+def numeral(value: Any, shown: str | None = None) -> TableCell:
     """A cell with a number; a dash where there is none, which is sorted last."""
-    return Cell(shown or number(value), float(value)) if is_known(value) else Cell("–")
+    return TableCell(shown or number(value), float(value)) if is_known(value) else TableCell("–")
 
 
 def metrics_part(facts: Mapping[str, Any], tables: Tables) -> Raw | None:
@@ -149,12 +149,12 @@ def _rungs_table(name: str, rows: pd.DataFrame) -> Raw:
     return html_table(f"Means of the variants of {name}; bold: kept", heads, cells)
 
 
-def _rung_cell(row: Mapping | None) -> Cell:
+def _rung_cell(row: Mapping | None) -> TableCell:
     if row is None:
-        return Cell("·")
+        return TableCell("·")
     if not is_known(row["mean"]):
-        return Cell("no score")
-    return Cell(number(row["mean"]), float(row["mean"]), "mean best" if row["kept"] else "mean")
+        return TableCell("no score")
+    return TableCell(number(row["mean"]), float(row["mean"]), "mean best" if row["kept"] else "mean")
 
 
 def conditions_part(facts: Mapping[str, Any], tables: Tables) -> Raw | None:
@@ -182,22 +182,22 @@ def _condition_row(row: Mapping) -> list[Any]:
     verdict = str(row["verdict"])
     mark = tag("span", {"pass": "✓ ", "fail": "✗ "}.get(verdict, ""), aria_hidden="true")
     check = CHECKS.get(row["check"], Check(row["check"], "", ""))
-    value, interval = numeral(row.get("value")), Cell("–")
+    value, interval = numeral(row.get("value")), TableCell("–")
     ends = [row.get(name) for name in ("value", "ci_low", "ci_high")]
     if all(map(is_known, ends)):
         middle, low, high = rounded_together(*ends)
-        value, interval = numeral(ends[0], middle), Cell(f"[{low}, {high}]", float(ends[1]))
+        value, interval = numeral(ends[0], middle), TableCell(f"[{low}, {high}]", float(ends[1]))
     reason = row["reason"] if isinstance(row["reason"], str) else ""
     bound = f"{check.side} {tick(row['bound'])}".strip() if is_known(row["bound"]) else None
     return [
         row["explainer"],
         check.name,
-        Cell([mark, verdict], verdict, f"is-{verdict.replace(' ', '-')}"),
+        TableCell([mark, verdict], verdict, f"is-{verdict.replace(' ', '-')}"),
         value,
         interval,
         numeral(row["bound"], bound),
         numeral(row["n"], f"{row['n']:g}"),
-        Cell(reason, reason, "reason" if reason else ""),
+        TableCell(reason, reason, "reason" if reason else ""),
     ]
 
 
@@ -210,7 +210,7 @@ def candidates_part(facts: Mapping[str, Any], tables: Tables) -> Raw | None:
     parts = [_costs_table([row for row in rows if not row["left_out"]], outcomes(facts, tables))]
     out = [row for row in rows if row["left_out"]]
     if out:
-        cells = [[row["explainer"], Cell(row["left_out"], row["left_out"], "reason")] for row in out]
+        cells = [[row["explainer"], TableCell(row["left_out"], row["left_out"], "reason")] for row in out]
         own, controls = (
             [cell for cell, row in zip(cells, out, strict=True) if bool(row["control"]) == wanted]
             for wanted in (False, True)
@@ -247,5 +247,6 @@ def _costs_table(rows: Sequence[Mapping], found: Mapping[str, str]) -> Raw:
 def _cost_row(row: Mapping, found: Mapping[str, str], columns: int) -> list[Any]:
     counts = (row["declared_evaluations"], row["evaluations"])
     cells = [numeral(each, f"{each:,.0f}" if is_known(each) else None) for each in counts]
+    cells.append(numeral(row["seconds_per_sample"]))
     outcome = found.get(row["explainer"], "")
-    return [row["explainer"], *cells, numeral(row["seconds_per_sample"]), Cell(outcome, outcome, "reason")][:columns]
+    return [row["explainer"], *cells, TableCell(outcome, outcome, "reason")][:columns]

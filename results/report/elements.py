@@ -31,7 +31,7 @@ class Head:
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     """A table's cell: what it shows, what it is sorted by (None comes last), classes, what hovering says, and the
     values of its column's ``parts`` in a CSV file."""
 
@@ -97,7 +97,7 @@ def _table_row(row: Sequence[Any], heads: Sequence[Head]) -> Raw:
 
 
 def _table_cell(cell: Any, head: Head, first: bool) -> Raw:
-    cell = cell if isinstance(cell, Cell) else Cell(cell, cell if isinstance(cell, str) else None)
+    cell = cell if isinstance(cell, TableCell) else TableCell(cell, cell if isinstance(cell, str) else None)
     classes = f"{'number' if head.numeric else ''} {cell.classes}".strip()
     about = {
         "class_": classes or None,

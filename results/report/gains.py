@@ -95,7 +95,7 @@ def _explainer_row(row: FirstRow, strips: "_Strips | None", *, extra: bool) -> R
     return tag(
         "tr",
         tag("th", soft(row.label), tag("span", row.word, class_="word narrow"), scope="row"),
-        _score_cell(row, alone=strips is None),
+        _headline_cell(row, alone=strips is None),
         _gain_cells(row, strips) if strips is not None else "",
         tag("td", row.cost_text, class_="number"),
         tag("td", row.word, class_="wide"),
@@ -103,7 +103,7 @@ def _explainer_row(row: FirstRow, strips: "_Strips | None", *, extra: bool) -> R
     )
 
 
-def _score_cell(row: FirstRow, *, alone: bool) -> Raw:
+def _headline_cell(row: FirstRow, *, alone: bool) -> Raw:
     """The headline score; with its interval where no gain stands beside it."""
     if not math.isfinite(row.score):
         text = NO_NUMBER

@@ -21,7 +21,7 @@ from harness.results.plain_text import markdown_text
 from harness.results.reference import SRG
 from harness.results.report.blocks import ReportBlock
 from harness.results.report.board import markdown_rows
-from harness.results.report.elements import Cell, Head, html_table
+from harness.results.report.elements import Head, TableCell, html_table
 from harness.results.report.markup import Raw, soft, tag
 
 PUBLISHED_TITLE = "Published values beside ours"
@@ -186,12 +186,12 @@ def published_part(block: ReportBlock) -> Raw | None:
 
 def _published_cells(row: PublishedRow) -> list[Any]:
     below = tag("span", row.ours.interval, class_="below") if row.ours.interval else ""
-    ours = Cell([row.ours.text, below], row.ours.value, "", row.ours.note)
+    ours = TableCell([row.ours.text, below], row.ours.value, "", row.ours.note)
     return [
-        Cell(soft(row.label), row.label),
+        TableCell(soft(row.label), row.label),
         row.metric,
         ours,
-        Cell(_value_with_spread(row), row.value),
+        TableCell(_value_with_spread(row), row.value),
         row.verified,
         row.setting,
         row.source,

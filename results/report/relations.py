@@ -15,7 +15,7 @@ from harness.results.one_vote import one_vote, one_vote_notes, rank_as
 from harness.results.reliability import RELIABLE_ALPHA, krippendorff_alpha, split_half, stability
 from harness.results.report.blocks import ReportBlock
 from harness.results.report.drawing import number
-from harness.results.report.elements import Cell, Head, folded, html_table, note
+from harness.results.report.elements import Head, TableCell, folded, html_table, note
 from harness.results.report.markup import Raw, tag
 from harness.results.report.plots import critical_difference_plot, settling
 
@@ -90,7 +90,7 @@ def _across_title(across: Across) -> str:
 def _across_blocks_part(across: Across) -> Raw:
     if not across.refused:
         return tag("div", critical_difference_plot(across), class_="plot-box")
-    rows = [[name, Cell(f"{rank:.2f}", rank)] for name, rank in across.mean_ranks.items()]
+    rows = [[name, TableCell(f"{rank:.2f}", rank)] for name, rank in across.mean_ranks.items()]
     return html_table(f"Mean ranks by {across.metric}", [Head("explainer"), Head("mean rank ↓", True)], rows)
 
 
@@ -128,22 +128,22 @@ def _clustered(square: pd.DataFrame) -> list[str]:
     return [names[place] for place in leaves_list(linkage(squareform(distance, checks=False), "average", True))]
 
 
-def _metric_cell(block: ReportBlock, metric: str) -> Cell:
-    return Cell(metric, metric, "", block.axis(metric))
+def _metric_cell(block: ReportBlock, metric: str) -> TableCell:
+    return TableCell(metric, metric, "", block.axis(metric))
 
 
-def _tau_cell(row: dict | None, same: bool) -> Cell:
+def _tau_cell(row: dict | None, same: bool) -> TableCell:
     if same:
-        return Cell("1", 1.0, "tau same")
+        return TableCell("1", 1.0, "tau same")
     if row is None or not np.isfinite(row["tau"]):
-        return Cell("–", None, "tau", "no tau: too few explainers in common, or all of them tied")
+        return TableCell("–", None, "tau", "no tau: too few explainers in common, or all of them tied")
     tip = (
         f"{row['first']} and {row['second']}: tau-b {row['tau']:.2f} [{row['low']:.2f}, {row['high']:.2f}]\n"
         f"{row['explainers']} explainers, {row['n']} samples"
     )
     shown = [tag("span", f"{row['tau']:.2f}"), tag("span", f"[{row['low']:.2f}, {row['high']:.2f}]", class_="below")]
     step = min(4, round(abs(row["tau"]) * 4))
-    return Cell(shown, row["tau"], f"tau {'for' if row['tau'] > 0 else 'against'}-{step}", tip)
+    return TableCell(shown, row["tau"], f"tau {'for' if row['tau'] > 0 else 'against'}-{step}", tip)
 
 
 def stability_part(block: ReportBlock) -> Raw | None:
@@ -187,18 +187,18 @@ def _stability_row(metric: str, matrix: Matrix, settled) -> list:
     count, alpha, half = len(matrix.complete), krippendorff_alpha(matrix.signed.to_numpy()), split_half(matrix)
     limit = one_figure(settled.enough) if settled.enough else None
     enough = (
-        Cell(f"{limit:,.0f}", limit, "", "with so many, the best comes first in 95 % of data sets")
+        TableCell(f"{limit:,.0f}", limit, "", "with so many, the best comes first in 95 % of data sets")
         if limit
-        else Cell("not known", None, "", f"{count} samples do not show which explainer is the best")
+        else TableCell("not known", None, "", f"{count} samples do not show which explainer is the best")
     )
     low = np.isfinite(alpha) and alpha < RELIABLE_ALPHA
     tip = "single samples rank explainers differently: only the mean over the data set can be read" if low else ""
     return [
         metric,
-        Cell(count, count),
+        TableCell(count, count),
         enough,
-        Cell(number(alpha) + ("*" if low else ""), _or_none(alpha), "", tip),
-        Cell(number(half), _or_none(half)),
+        TableCell(number(alpha) + ("*" if low else ""), _or_none(alpha), "", tip),
+        TableCell(number(half), _or_none(half)),
     ]
 
 

@@ -10,7 +10,7 @@ from harness.results.footnotes import flag_list
 from harness.results.numbers import significant
 from harness.results.report.blocks import ReportBlock
 from harness.results.report.drawing import number
-from harness.results.report.elements import Cell, Head, folded, html_table, note
+from harness.results.report.elements import Head, TableCell, folded, html_table, note
 from harness.results.report.gains import gains_part
 from harness.results.report.markup import Raw, tag
 from harness.results.subgroups import disparity, divisions
@@ -46,15 +46,15 @@ def sanity_part(block: ReportBlock) -> Raw | None:
     return tag("div", parts or flagged) if parts or flagged else None
 
 
-def _verdict_cell(row: dict | None) -> Cell:
+def _verdict_cell(row: dict | None) -> TableCell:
     if row is None:
-        return Cell("·")
+        return TableCell("·")
     interval = (
         f"{number(row['value'])} [{number(row['ci_low'])}, {number(row['ci_high'])}], bound {number(row['bound'])}"
     )
     shown = [tag("span", {"pass": "✓ ", "fail": "✗ "}.get(row["verdict"], ""), aria_hidden="true"), row["verdict"]]
     tip = "\n".join(text for text in (interval if np.isfinite(row["value"]) else "", row["reason"]) if text)
-    return Cell(shown, row["verdict"], f"is-{row['verdict'].replace(' ', '-')}", tip)
+    return TableCell(shown, row["verdict"], f"is-{row['verdict'].replace(' ', '-')}", tip)
 
 
 def _flags(block: ReportBlock) -> Raw | None:
@@ -106,13 +106,13 @@ def _gap_row(row: dict) -> list:
     small = f"too small: {row['small']}" if row["small"] else ""
     return [
         row["explainer"],
-        Cell(number(row["gap"]), row["gap"]),
-        Cell(interval, row["gap_low"]),
-        Cell(number(row["p"]), row["p"]),
+        TableCell(number(row["gap"]), row["gap"]),
+        TableCell(interval, row["gap_low"]),
+        TableCell(number(row["p"]), row["p"]),
         _group_with_mean(row["worst"], row["worst_mean"]),
         _group_with_mean(row["best"], row["best_mean"]),
-        Cell(row["groups"], row["groups"]),
-        Cell(row["n"], row["n"], "", small),
+        TableCell(row["groups"], row["groups"]),
+        TableCell(row["n"], row["n"], "", small),
     ]
 
 
@@ -129,10 +129,10 @@ def failures_part(block: ReportBlock) -> Raw | None:
     shown = [
         [
             row["what"],
-            Cell(row["cells"], row["cells"]),
+            TableCell(row["cells"], row["cells"]),
             row["explainers"],
             row["metrics"],
-            Cell(row["reason"], row["reason"], "reason"),
+            TableCell(row["reason"], row["reason"], "reason"),
         ]
         for row in rows
     ]

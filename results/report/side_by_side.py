@@ -18,7 +18,7 @@ from harness.results.place import Place, place_of_cell
 from harness.results.plain_text import markdown_text
 from harness.results.report.blocks import ReportBlock
 from harness.results.report.board import markdown_rows
-from harness.results.report.elements import Cell, Head, html_table
+from harness.results.report.elements import Head, TableCell, html_table
 from harness.results.report.markup import Raw, soft, tag
 from harness.results.verdict import COST_METRIC
 
@@ -171,13 +171,14 @@ def _beside_table(each: Beside, *, several: bool) -> Raw:
     return tag("div", tag("h3", each.heading) if several else "", table)
 
 
-def _beside_cells(row: BesideRow) -> list[Cell]:
+def _beside_cells(row: BesideRow) -> list[TableCell]:
     word = tag("span", "control", class_="word") if row.control else ""
+    verdict = row.change.verdict
     return [
-        Cell([soft(row.label), word], row.label),
-        Cell([row.change.verdict or "–", _below(row.change.words)], row.change.verdict or None, *_looks(row.change)),
+        TableCell([soft(row.label), word], row.label),
+        TableCell([verdict or "–", _below(row.change.words)], verdict or None, *_looks(row.change)),
         *map(_place_beside, row.scores),
-        Cell(
+        TableCell(
             [row.seconds_in_words, *map(_below, (row.cost.verdict, row.cost.words))],
             row.seconds[-1].value,
             *_looks(row.cost),
@@ -194,10 +195,10 @@ def _below(text: str) -> Raw | str:
     return tag("span", text, class_="below") if text else ""
 
 
-def _place_beside(place: Place) -> Cell:
+def _place_beside(place: Place) -> TableCell:
     if place.hole:
-        return Cell(tag("span", place.text, class_="hole"), None, "", place.note)
-    return Cell([place.text, _below(place.interval)], place.value)
+        return TableCell(tag("span", place.text, class_="hole"), None, "", place.note)
+    return TableCell([place.text, _below(place.interval)], place.value)
 
 
 def beside_lines(found: Sequence[Beside]) -> Iterator[str]:

@@ -278,7 +278,7 @@ def subject(model):
 
 def test_the_options_of_the_factory_are_part_of_a_cells_identity(mine):
     model = {"name": "python", "factory": f"{OWN}:make"}
-    cells = {plan({**model, "options": options}).jobs[0].cell for options in (None, {"width": 4}, {"width": 5})}
+    cells = {plan({**model, "options": options}).cells[0].id for options in (None, {"width": 4}, {"width": 5})}
     assert len(cells) == 3
 
 

@@ -68,7 +68,7 @@ def test_plan_tells_cells_by_state(capsys):
     assert "4 cells in runs/main: 3 new, 1 done" in capsys.readouterr().out
     sweep = ("--multirun", "protocol.seed=0,1", "runtime.threads=1,2")  # threads make no other cells
     assert harness("plan", *SMALL, *sweep, "explainer=saliency", "metric=[sparseness,complexity]") == 0
-    assert "all 4 jobs: 4 cells: 3 new, 1 done" in capsys.readouterr().out
+    assert "all 4 jobs of the sweep: 4 cells: 3 new, 1 done" in capsys.readouterr().out
 
 
 def test_options_from_the_command_line_reach_the_cell(capsys):

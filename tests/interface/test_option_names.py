@@ -258,7 +258,7 @@ def test_the_identity_of_a_cell_has_the_present_names():
     for name in ("samples", "draws"):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            cells.append(Plan.of({**CHOSEN, "metric": {"infidelity": {name: 7}}}).jobs[0].cell)
+            cells.append(Plan.of({**CHOSEN, "metric": {"infidelity": {name: 7}}}).cells[0].id)
     assert cells[0] == cells[1]
 
 

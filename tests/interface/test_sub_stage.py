@@ -6,7 +6,7 @@ import torch
 from budgets import small
 from harness.engine.block import measure_block
 from harness.engine.protocol import Protocol
-from harness.engine.selection import Job, choose_one
+from harness.engine.selection import Cell, choose_one
 from harness.engine.stage import set_stage
 from harness.engine.sub_stage import stage_of_samples
 from harness.jobs.recorders import FrameRecorder
@@ -26,8 +26,8 @@ CASES = {
 def scores(stage, explainers, metrics):
     recorder = FrameRecorder()
     recorder.stage = stage
-    jobs = [Job(choose_one(EXPLAINERS, e), choose_one(METRICS, m)) for e in explainers for m in metrics]
-    measure_block(stage, jobs, recorder, alone=True, warm_up=False, audited=False)
+    cells = [Cell(choose_one(EXPLAINERS, e), choose_one(METRICS, m)) for e in explainers for m in metrics]
+    measure_block(stage, cells, recorder, alone=True, warm_up=False, audited=False)
     return recorder.frame().set_index(["explainer", "metric", "sample"])
 
 

@@ -84,10 +84,10 @@ def planned(arguments):
 def record(plan, folder):
     """A run that holds the plan's cells, none of which has a score."""
     store = Store(folder)
-    for job in plan.jobs:
-        config = json.loads(canonical(plan.identity(job.explainer, job.metric)))
-        about = {"cell": job.cell, "model": plan.model.label, "dataset": plan.dataset.label, "config": config}
-        store.append({**about, "explainer": job.explainer.label, "metric": job.metric.label, "status": "failed"})
+    for cell in plan.cells:
+        config = json.loads(canonical(plan.identity(cell.explainer, cell.metric)))
+        about = {"cell": cell.id, "model": plan.model.label, "dataset": plan.dataset.label, "config": config}
+        store.append({**about, "explainer": cell.explainer.label, "metric": cell.metric.label, "status": "failed"})
     (block,) = blocks_of([folder])
     return block
 
@@ -113,7 +113,7 @@ def test_the_command_plans_the_same_cells(tmp_path, own):
     block = record(first, tmp_path / "told")
     words = as_bash_reads(command(block))
     (again,) = planned([*words[2:], f"runtime.runs={tmp_path}"])
-    assert {job.cell for job in again.jobs} == {job.cell for job in first.jobs}
+    assert {cell.id for cell in again.cells} == {cell.id for cell in first.cells}
     labels = lambda plan: [sorted({chosen.label for chosen in each}) for each in (plan.explainers, plan.metrics)]
     assert labels(again) == labels(first)
     assert unwritten(block) == []

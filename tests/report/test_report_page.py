@@ -318,22 +318,22 @@ def test_the_command_that_is_told_asks_for_the_same_cells(tmp_path, asked):
     settings = ["model=digits_cnn", "dataset=digits", "protocol.samples=12", f"runtime.runs={tmp_path}", "run=told"]
     (first,) = planned([*asked.split(), *settings])
     store = Store(tmp_path / "told")
-    for job in first.jobs:
-        config = json.loads(canonical(first.identity(job.explainer, job.metric)))
+    for cell in first.cells:
+        config = json.loads(canonical(first.identity(cell.explainer, cell.metric)))
         store.append(
             {
-                "cell": job.cell,
+                "cell": cell.id,
                 "model": first.model.label,
                 "dataset": first.dataset.label,
                 "config": config,
-                "explainer": job.explainer.label,
-                "metric": job.metric.label,
+                "explainer": cell.explainer.label,
+                "metric": cell.metric.label,
                 "status": "failed",
             }
         )
     (block,) = blocks_of([tmp_path / "told"])
     (again,) = planned([*shlex.split(command(block))[2:], f"runtime.runs={tmp_path}"])
-    assert {job.cell for job in again.jobs} == {job.cell for job in first.jobs}
+    assert {cell.id for cell in again.cells} == {cell.id for cell in first.cells}
 
 
 def planned(arguments):

@@ -187,7 +187,7 @@ def test_a_run_from_before_an_option_was_renamed_is_compared_with_one_of_today(t
     former = {new: old for old, new in EXPLAINERS["lime"].renamed.items()}
     assert former
     old = {**config, "explainer": {former.get(name, name): value for name, value in config["explainer"].items()}}
-    today, earlier = plan.jobs[0].cell, cell_id(old)
+    today, earlier = plan.cells[0].id, cell_id(old)
     assert today != earlier
     before, after = {earlier: (values[0], {"config": old})}, {today: (values[1], {"config": config})}
     assert verdicts(tmp_path, before, after)[0] == {today: "better"}
@@ -207,7 +207,7 @@ def test_a_run_from_before_an_option_was_added_is_compared_with_what_does_the_sa
     plan = Plan.of({"model": "digits_cnn", "dataset": "digits", **chosen})
     config = json.loads(canonical(plan.identity(plan.explainers[0], plan.metrics[0])))
     old = {**config, section: {option: each for option, each in config[section].items() if option not in entry.added}}
-    today, earlier = plan.jobs[0].cell, cell_id(old)
+    today, earlier = plan.cells[0].id, cell_id(old)
     assert entry.added and today != earlier
     before, after = {earlier: (values[0], {"config": old})}, {today: (values[1], {"config": config})}
     assert verdicts(tmp_path, before, after)[0] == {today: "better"}

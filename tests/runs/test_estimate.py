@@ -399,7 +399,7 @@ def test_nothing_is_measured_where_nothing_is_pending(here, capsys, monkeypatch)
 
 def test_cells_that_several_jobs_share_count_once(here, capsys):
     assert main(["plan", *SMALL, "runtime.threads=1,2", "-m", "--estimate", "--quiet"]) == 0
-    assert "all 2 jobs: 4 cells" in capsys.readouterr().out.replace("\n\n", "\n").split("estimate, on")[0]
+    assert "all 2 jobs of the sweep: 4 cells" in capsys.readouterr().out.replace("\n\n", "\n").split("estimate, on")[0]
     assert main(["plan", *SMALL, "protocol.seed=0,1", "-m", "--estimate", "--quiet"]) == 0
     out = capsys.readouterr().out
     assert re.search(r"all 2 jobs +8 ", out) and "wall time by number of devices" in out

@@ -102,10 +102,10 @@ def test_changed_code_makes_cells_stale(config, side, monkeypatch):
     monkeypatch.setattr(Plan, side, lambda self, chosen: "changed")
     plan = Plan.of(config)
     rows = Store(plan.directory).latest()
-    assert [plan.state(job, rows[job.cell]) for job in plan.jobs] == ["stale"] * 4
+    assert [plan.state(cell, rows[cell.id]) for cell in plan.cells] == ["stale"] * 4
     harness.run(config)
     rows = Store(plan.directory).latest()
-    assert [plan.state(job, rows[job.cell]) for job in plan.jobs] == ["done"] * 4
+    assert [plan.state(cell, rows[cell.id]) for cell in plan.cells] == ["done"] * 4
 
 
 def test_other_weights_under_the_same_name_make_cells_stale_once_the_model_is_loaded(config, monkeypatch):

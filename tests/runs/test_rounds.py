@@ -173,7 +173,7 @@ def test_an_explainer_without_scores_ends_the_rounds_that_should_tell_it_apart(b
 
 def test_either_order_of_two_explainers_is_the_same_protocol(block):
     names = list(block["explainer"])
-    first, second = (Plan.of(at(block, 0.0, apart=pair)).jobs[0].cell for pair in (names, names[::-1]))
+    first, second = (Plan.of(at(block, 0.0, apart=pair)).cells[0].id for pair in (names, names[::-1]))
     assert first == second
 
 
@@ -243,8 +243,8 @@ def test_a_block_without_a_score_ends_after_the_first_round(block):
 def test_the_identity_of_cells_without_a_precision_is_what_it_was_before_there_was_one(block):
     plan = Plan.of(block)
     identity = plan.identity(plan.explainers[0], plan.metrics[0])
-    assert not {"precision", "apart"} & identity["protocol"].keys() and plan.jobs[0].cell == cell_id(identity)
-    assert Plan.of(at(block, 0.1)).jobs[0].cell != plan.jobs[0].cell
+    assert not {"precision", "apart"} & identity["protocol"].keys() and plan.cells[0].id == cell_id(identity)
+    assert Plan.of(at(block, 0.1)).cells[0].id != plan.cells[0].id
 
 
 def test_what_cannot_have_rounds_says_so(block):

@@ -68,16 +68,16 @@ def plant(words: list[str], samples: int) -> None:
         store, levels = Store(plan.directory), {each: draws.normal() for each in plan.explainers}
         codes, sticks = {e: plan.subject_code(e) for e in plan.explainers}, {m: plan.stick(m) for m in plan.metrics}
         write_configs([plan])
-        for job in plan.jobs:
-            values = draws.normal(levels[job.explainer], 1, samples)
-            store.write_scores(job.cell, {"sample": names, "value": values})
+        for cell in plan.cells:
+            values = draws.normal(levels[cell.explainer], 1, samples)
+            store.write_scores(cell.id, {"sample": names, "value": values})
             store.append(
                 {
-                    **{"cell": job.cell, "status": "ok", "model": plan.model.label, "dataset": plan.dataset.label},
-                    **{"explainer": job.explainer.label, "metric": job.metric.label, "kind": "faithfulness"},
+                    **{"cell": cell.id, "status": "ok", "model": plan.model.label, "dataset": plan.dataset.label},
+                    **{"explainer": cell.explainer.label, "metric": cell.metric.label, "kind": "faithfulness"},
                     **{"unit": "probability", "better": "lower", "task": "classes", "seed": plan.protocol.seed},
-                    **{"subject": codes[job.explainer] + "-0", "stick": sticks[job.metric], "seconds": 0.1},
-                    **{"n": samples, "value": values.mean(), "config": plan.identity(job.explainer, job.metric)},
+                    **{"subject": codes[cell.explainer] + "-0", "stick": sticks[cell.metric], "seconds": 0.1},
+                    **{"n": samples, "value": values.mean(), "config": plan.identity(cell.explainer, cell.metric)},
                 }
             )
 

@@ -96,12 +96,12 @@ def test_running_a_finished_run_of_four_thousand_cells_again(tmp_path, benchmark
     codes = {e: plan.subject_code(e) for e in plan.explainers}
     sticks = {m: plan.stick(m) for m in plan.metrics}
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # what is timed writes nothing
-    for job in plan.jobs:
-        about = {"model": "m", "dataset": "d", "explainer": job.explainer.label, "metric": job.metric.label}
-        code = {"subject": codes[job.explainer] + "-0", "stick": sticks[job.metric]}
-        config = json.loads(json.dumps(plan.identity(job.explainer, job.metric)))
-        store.write_scores(job.cell, {"sample": list("abcdefghij"), "value": [0.5] * 10})
-        store.append({"cell": job.cell, "status": "ok", **about, **code, "value": 0.5, "config": config})
+    for cell in plan.cells:
+        about = {"model": "m", "dataset": "d", "explainer": cell.explainer.label, "metric": cell.metric.label}
+        code = {"subject": codes[cell.explainer] + "-0", "stick": sticks[cell.metric]}
+        config = json.loads(json.dumps(plan.identity(cell.explainer, cell.metric)))
+        store.write_scores(cell.id, {"sample": list("abcdefghij"), "value": [0.5] * 10})
+        store.append({"cell": cell.id, "status": "ok", **about, **code, "value": 0.5, "config": config})
     again = many_cells(tmp_path, 80, 50)
     benchmark.pedantic(run_plan, (again,), rounds=1)
     figure("running a finished run of 4,000 cells again, seconds", benchmark.stats.stats.min, "<= 3")

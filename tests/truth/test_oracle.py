@@ -111,15 +111,15 @@ def _evaluated(module, labels, target):
     )
     recorder = harness.jobs.recorders.FrameRecorder()
     recorder.stage = stage
-    jobs = [
-        harness.engine.selection.Job(*each)
+    cells = [
+        harness.engine.selection.Cell(*each)
         for each in zip(
             harness.engine.selection.choose_several(EXPLAINERS, ["oracle"]),
             harness.engine.selection.choose_several(METRICS, ["truth_cosine"]),
             strict=True,
         )
     ]
-    harness.engine.block.measure_block(stage, jobs, recorder, alone=True)
+    harness.engine.block.measure_block(stage, cells, recorder, alone=True)
     return recorder.frame()
 
 

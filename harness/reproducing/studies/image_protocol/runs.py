@@ -180,9 +180,9 @@ def _pending_parts(blocks: Sequence[ImageBlock]) -> list[tuple[str, Mapping[str,
             plan = Plan.of(part)
             if plan.directory not in rows:
                 rows[plan.directory] = finished_rows(Store(plan.directory))
-            cells = tuple(job.cell for job in plan.pending(rows[plan.directory]))
-            if cells:
-                pending.setdefault((plan.directory, cells), (block.setting, part))
+            cell_ids = tuple(cell.id for cell in plan.pending(rows[plan.directory]))
+            if cell_ids:
+                pending.setdefault((plan.directory, cell_ids), (block.setting, part))
     return list(pending.values())
 
 
@@ -238,10 +238,10 @@ def _duration(seconds: float) -> str:
 
 def _block_scores(block: ImageBlock, notes: list[str]) -> pd.DataFrame:
     """The scores of a block's parts; cells without scores, and undefined scores, are told in notes."""
-    part_of = {job.cell: number for number, part in enumerate(block.parts) for job in Plan.of(part).jobs}
+    part_of = {cell.id: number for number, part in enumerate(block.parts) for cell in Plan.of(part).cells}
     directory = Plan.of(block.parts[0]).directory
-    cells = read_cells(directory)
-    own = cells[cells["cell"].isin(part_of)]
+    rows_of_run = read_cells(directory)
+    own = rows_of_run[rows_of_run["cell"].isin(part_of)]
     undefined = own[(own["status"] == "not_applicable") & own["error"].str.startswith(WHOLLY_UNDEFINED)]
     lost = own[(own["status"] != "ok") & ~own["cell"].isin(undefined["cell"])]
     for (explainer, metric), rows in lost.groupby(SCORED, sort=False):
@@ -251,14 +251,14 @@ def _block_scores(block: ImageBlock, notes: list[str]) -> pd.DataFrame:
         {
             "explainer": read["explainer"].astype(str),
             "metric": read["metric"].astype(str),
-            "part": [part_of[cell] for cell in read["cell"]],
+            "part": [part_of[cell_id] for cell_id in read["cell"]],
             "image": read["sample"].astype(str),
             "value": read["value"].to_numpy(),
             "curve": list(read["curve"]),
         }
     )
     images = scores[["part", "image"]].drop_duplicates()
-    blank = undefined.assign(part=[part_of[cell] for cell in undefined["cell"]], value=np.nan, curve=None)
+    blank = undefined.assign(part=[part_of[cell_id] for cell_id in undefined["cell"]], value=np.nan, curve=None)
     blank = blank[[*SCORED, "part", "value", "curve"]].merge(images, on="part")
     scores = pd.concat([scores, blank], ignore_index=True)
     # An explainer that lacks a part would stand for other images than the others.
