@@ -11,6 +11,7 @@ from harness.catalogue import CATALOGUES
 from harness.errors import UserError, one_line, printable
 from harness.results.choice_files import choice_in, is_run
 from harness.results.rows import CELL_COLUMNS, REAL_COLUMNS, WHOLE_COLUMNS
+from harness.results.run_files import content_of
 from harness.results.score_table import SCORE_COLUMNS, as_scores, score_schema
 from harness.results.store import Store
 from harness.seals import Damaged
@@ -115,7 +116,7 @@ def _scores_in(paths: Sequence[Path]) -> Any:
 
     schema = score_schema()
     # Twice as fast for many small files as a dataset of them.
-    tables = [parquet.ParquetFile(pa.BufferReader(path.read_bytes())).read() for path in paths]
+    tables = [parquet.ParquetFile(pa.BufferReader(content_of(path))).read(use_threads=False) for path in paths]
     tables = [table if table.schema.equals(schema) else as_scores(table) for table in tables]
     return pa.concat_tables(tables or [schema.empty_table()])
 

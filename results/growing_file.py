@@ -3,6 +3,8 @@
 import stat
 from pathlib import Path
 
+from harness.results.disk import opened
+
 
 class GrowingFile:
     """One file; ``changed`` is when it was last written to, in seconds since 1970, and 0 before the first look."""
@@ -15,10 +17,10 @@ class GrowingFile:
         """The whole lines that are new, and whether they are the first of the file.
 
         A file that has become shorter, or is another one under the same name, begins once more. One that cannot be
-        read has no new lines.
+        read, or is a link, has no new lines.
         """
         try:
-            status = self.path.stat()
+            status = self.path.lstat()
             if not stat.S_ISREG(status.st_mode):
                 return [], False
             self.changed = status.st_mtime
@@ -30,7 +32,7 @@ class GrowingFile:
             return [], False
 
     def _lines_from(self, place: int, node: int) -> list[bytes]:
-        with open(self.path, "rb") as file:
+        with opened(self.path) as file:
             file.seek(place)
             whole, newline, _ = file.read().rpartition(b"\n")
         self._place, self._node = place + len(whole) + len(newline), node

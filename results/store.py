@@ -23,6 +23,7 @@ from harness.results.disk import append_line, check_no_link, told_in_one_line
 from harness.results.rows import (
     CELL_COLUMNS,
     STATUSES,
+    RowFile,
     file_number,
     last_rows,
     read_rows,
@@ -54,6 +55,7 @@ class Store:
         self.run_files = RunFiles(self.directory)
         self.safe = f"the cells finished before are safe in {self.directory}"
         self._writer: tuple[int, Path] | None = None
+        self._known: dict[Path, tuple[tuple[int, ...], RowFile]] = {}
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Write a cell's row and wait until it is on the disk.
@@ -102,11 +104,22 @@ class Store:
         """The last row of each cell; damaged lines and files are left out, and ``named`` in a warning."""
         rows: dict[str, dict[str, Any]] = {}
         for path in self.files():
-            found = read_rows(path)
+            found = self._rows_in(path)
             if found.problem and named:
                 name_damage(path, found.problem, UNUSABLE)
-            rows |= {row["cell"]: row for row in found.rows}
+            rows |= {row["cell"]: dict(row) for row in found.rows}
         return rows
+
+    def _rows_in(self, path: Path) -> RowFile:
+        """The rows of a file, which is read again only if it has changed; they take seconds for thousands of cells."""
+        try:
+            now = path.stat()
+        except OSError:
+            return read_rows(path)
+        state = now.st_ino, now.st_size, now.st_mtime_ns
+        if path not in self._known or self._known[path][0] != state:
+            self._known[path] = state, read_rows(path)
+        return self._known[path][1]
 
     def flaw(self, row: Mapping[str, Any], *, closely: bool = False) -> str:
         """Why the results of an ok row cannot be used, from its scores and its explainer's tables; "" if they can.
@@ -151,7 +164,7 @@ class Store:
         for folder in ("", *FOLDERS):
             clear_abandoned(self.directory / folder)
         for path in self.files():
-            found = read_rows(path)
+            found = self._rows_in(path)
             if found.problem and writer_of(path) != "alive":
                 name_damage(path, found.problem, UNUSABLE)
                 moved = True

@@ -130,6 +130,8 @@ class Launch:
             return 0
         from harness.launching.jobs import MISTAKE
         from harness.launching.launchers import launch_function
+        from harness.launching.settings import Slurm
+        from harness.launching.slurm import check_no_array_lives
 
         self._measure_controls_once()
         jobs = self._jobs()
@@ -140,6 +142,7 @@ class Launch:
         if waiting:
             reports = lines.reports(ready=lambda: _write_launch(jobs, lines))
             try:
+                check_no_array_lives({job.run for job in waiting}, certain=isinstance(self.launcher, Slurm))
                 launch_function(self.launcher)(waiting, self.launcher, reports)
             except UserError:
                 if not lines.started:  # there was no launch

@@ -43,7 +43,7 @@ def estimate_job(
     Raises UserError where model and data cannot be loaded, and where an item leaves something that spoils this process.
     In a sweep, a model that does not take the data costs nothing: its cells are not applicable.
     """
-    plan = labelled_in_run(plan, finished_rows(Store(plan.directory)).values())
+    plan = labelled_in_run(plan, finished_rows(Store(plan.directory), []).values())
     if plan.runtime.threads:
         torch.set_num_threads(plan.runtime.threads)
     devices = devices_named(plan.runtime.device)
@@ -116,7 +116,7 @@ class Calibration:
 
     def refused(self, error: NotApplicable) -> JobEstimate:
         """The estimate for a model that does not take the data."""
-        pending = self.plan.pending(finished_rows(Store(self.plan.directory)))
+        pending = self.plan.pending(finished_rows(Store(self.plan.directory), self.plan.cells))
         about = self._about(len(pending), 0)
         return replace(about, unmeasured=[("not_applicable", len(pending), one_line(error))])
 

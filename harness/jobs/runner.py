@@ -1,7 +1,7 @@
 """Runs one block: measures its pending cells into the run directory and leaves its other cells as they are."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import chdir
 from typing import Any
 
@@ -57,14 +57,14 @@ def run_plan(
     progress = progress or Progress(plan.runtime.quiet)
     store = Store(plan.directory)
     moved = clear_places(store)
-    rows = without_damaged_maps(plan, store, finished_rows(store))
+    rows = without_damaged_maps(plan, store, finished_rows(store, plan.cells))
     plan = labelled_in_run(plan, rows.values())
     rename_rows(plan, store, rows.values())
     if moved:
         _write_plan(plan, store)
     if not _pending(plan, rows, watched) and not (watched and watched.resumes):
         progress.say(f"{plan.title}: all {len(plan.cells)} cells are done in {plan.place}; nothing to measure")
-        return status_counts(plan, store.latest())
+        return status_counts(plan, rows)
     if watched is not None:
         watched.measured = True
     if plan.runtime.threads:
@@ -104,7 +104,7 @@ def _run_pending(
     watched: Watched | None,
 ) -> None:
     # Read again: another run may have finished cells during the wait.
-    rows = without_damaged_maps(plan, store, finished_rows(store))
+    rows = without_damaged_maps(plan, store, finished_rows(store, plan.cells))
     recorder = RowRecorder(plan, store, rows, progress, watched)
     resumes = watched is not None and watched.resumes
     if not resumes:
@@ -174,9 +174,14 @@ def _write_plan(plan: Plan, store: Store) -> None:
     write_owned_config(store, plan.name, config_text(plan))
 
 
-def finished_rows(store: Store) -> dict[str, dict[str, Any]]:
-    """The last row of each cell, by its id; one whose scores are damaged or gone is left out."""
-    return {cell_id: row for cell_id, row in store.latest().items() if row.get("status") != "ok" or not store.flaw(row)}
+def finished_rows(store: Store, of: Collection[Cell] | None = None) -> dict[str, dict[str, Any]]:
+    """The last row of each cell; one whose scores are damaged or gone is left out.
+
+    Scores are looked at only where the cell is one ``of`` these, if they are given.
+    """
+    wanted = None if of is None else {cell.id for cell in of}
+    needs_scores = lambda row: row.get("status") == "ok" and (wanted is None or row["cell"] in wanted)
+    return {cell_id: row for cell_id, row in store.latest().items() if not needs_scores(row) or not store.flaw(row)}
 
 
 def load_stage(plan: Plan, device: torch.device) -> Stage:

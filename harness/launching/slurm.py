@@ -73,7 +73,6 @@ def launch(jobs: Sequence[LaunchedJob], settings: Slurm, reports: Reports) -> No
             f"launcher=slurm needs the commands of Slurm, and there is no {missing[0]}: is this a login node?"
         )
     folder = jobs[0].log.parent / "slurm"
-    _refuse_second_start({job.run for job in jobs})
     reports.ready()
     executor = submitit.SlurmExecutor(folder, max_num_timeout=settings.requeues)
     executor.update_parameters(**sbatch_options(settings))
@@ -93,13 +92,16 @@ def launch(jobs: Sequence[LaunchedJob], settings: Slurm, reports: Reports) -> No
         raise KeyboardInterrupt(f"the jobs go on in Slurm: harness watch shows them, {how_to_end}") from error
 
 
-def _refuse_second_start(runs: Iterable[Path]) -> None:
-    """UserError if Slurm has jobs of an earlier launch of one of the runs, or does not say whether it has."""
+def check_no_array_lives(runs: Iterable[Path], *, certain: bool) -> None:
+    """UserError if Slurm has jobs of an earlier launch of one of the runs.
+
+    Also, if it must be ``certain``, where Slurm does not say whether it has: a run can be on a machine without Slurm.
+    """
     for array in {file.read_text().strip() for run in runs for file in run.glob(f"{JOBS}/*/{ARRAY_FILE}")}:
         states = states_of(array) if array.isdigit() else {}
-        if states is None:
+        if states is None and certain:
             raise UserError(f"squeue does not tell whether Slurm still has array {array} of this run: try again later")
-        if any(state in (*RUNNING, *WAITING) for state, _ in states.values()):
+        if any(state in (*RUNNING, *WAITING) for state, _ in (states or {}).values()):
             raise UserError(
                 f"Slurm has jobs of this run already, number {array}, expected one start at a time: harness watch "
                 f"shows them, scancel {array} ends them"

@@ -42,9 +42,10 @@ def named_tests():
     found = {}
     for path in (ROOT / "tests").rglob("test_*.py"):
         text = path.read_text(encoding="utf-8")
+        lines = text.split("\n")
         for node in ast.parse(text).body:
             if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
-                own = ast.get_source_segment(text, node)
+                own = "\n".join(lines[node.lineno - 1 : node.end_lineno])
                 found.setdefault(node.name, []).append((path.parent.name, text, own))
     return found
 

@@ -287,6 +287,11 @@ def test_a_run_that_slurm_still_has_is_not_started_again(tmp_path, jobs_of, prog
         programs(squeue=line)
         assert main(command) == 2 and told in capsys.readouterr().err
         assert not list(tmp_path.glob("a/jobs")) + list(tmp_path.glob("b/config/*.json"))  # what watch reads
+    programs(squeue="echo '7_0|RUNNING|n1'")
+    for launcher in ("processes", "ray"):  # whose jobs would measure the same cells
+        other = [f"launcher={launcher}" if word == "launcher=slurm" else word for word in command]
+        assert main(other) == 2 and "Slurm has jobs of this run already" in capsys.readouterr().err
+        assert not list(tmp_path.glob("a/jobs")) + list(tmp_path.glob("b/config/*.json"))
     launches = lambda: sorted(path for run in "ab" for path in (tmp_path / run / "jobs").glob("*"))
     programs(squeue="echo '7_0|COMPLETED|'")
     assert main(command) == 2  # this sbatch says nothing

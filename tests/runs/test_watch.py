@@ -576,6 +576,21 @@ def test_pipes_devices_and_files_beyond_all_bounds_are_not_read(planted):
     assert "1 of 6 cells measured" in done.stdout and "ignored: 3 damaged lines and files" in done.stdout
 
 
+def test_links_to_rows_are_not_followed(planted):
+    """A run may come from somebody else: what a link in it leads to is none of its rows."""
+    planted.config()
+    path = planted.write(planted.row("am"))
+    elsewhere = path.rename(planted.folder / "elsewhere.jsonl")
+    path.symlink_to(elsewhere)
+    assert looked(planted.folder).counts == StateCounts(left=6)
+    path.unlink()
+    elsewhere.rename(path)
+    assert looked(planted.folder).counts.done == 1
+    path.parent.rename(planted.folder / "others")
+    path.parent.symlink_to(planted.folder / "others")
+    assert looked(planted.folder).counts == StateCounts(left=6)
+
+
 def test_values_of_a_wrong_kind_in_sealed_rows_do_no_harm(planted):
     for number, value in enumerate([1, None, {"x": [2]}, "text", 10**400, -1, 1e300]):
         names = ("seconds", "finished", "error", "stick", "subject", "explainer")
