@@ -6,12 +6,11 @@ but its function cannot be called. What cannot be read, and what the user regist
 
 import ast
 import importlib
-import importlib.util
-import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
+from harness.item_places import modules_of_items
 from harness.option_kinds import Kind, kind_of
 from harness.other_names import unknown_item
 from harness.registry import DATASETS, EXPLAINERS, METRICS, MODELS, Registry
@@ -29,6 +28,7 @@ class Catalogue(Mapping[str, Any]):
 
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
+        self._known: dict[str, Any] = {}
 
     @property
     def kind(self) -> str:
@@ -36,9 +36,15 @@ class Catalogue(Mapping[str, Any]):
         return self.registry.kind
 
     @cached_property
-    def _read(self) -> dict[str, Any]:
-        """Name -> entry, None for one that cannot be read."""
-        return dict(_entries_of(self.registry))
+    def _modules(self) -> Mapping[str, str]:
+        """Name -> module, of all items of the package."""
+        return modules_of_items(self.registry.kind, self.registry.package)
+
+    def _read(self, name: str) -> Any:
+        """The entry of an item of the package; None if it cannot be read."""
+        if name not in self._known:
+            self._known |= _entries_of(self.registry, self._modules[name])
+        return self._known[name]
 
     @cached_property
     def _lines(self) -> Mapping[str, Any]:
@@ -59,38 +65,35 @@ class Catalogue(Mapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         if name in self.registry.registered:
             return self.registry.registered[name]
-        if name in self._read:
-            return self._read[name] or self.registry[name]
+        if name in self._modules:
+            return self._read(name) or self.registry[name]
         if name in self.bridged():
             return self.registry[name]
         raise unknown_item(self.kind, name, self)
 
     def __contains__(self, name: object) -> bool:
-        return name in self.registry.registered or name in self._read or name in self.bridged()
+        return name in self.registry.registered or name in self._modules or name in self.bridged()
 
     def __iter__(self) -> Iterator[str]:
-        return iter(sorted({*self._read, *self.registry.registered}))
+        return iter(sorted({*self._modules, *self.registry.registered}))
 
     def __len__(self) -> int:
-        return len({*self._read, *self.registry.registered})
+        return len({*self._modules, *self.registry.registered})
 
 
 CATALOGUES = {registry.kind: Catalogue(registry) for registry in (MODELS, DATASETS, EXPLAINERS, METRICS)}
 
 
-def _entries_of(registry: Registry) -> Iterator[tuple[str, Any]]:
-    """Name and entry of every function of the registry's package that its decorator registers."""
-    spec = importlib.util.find_spec(registry.package)
-    for module in pkgutil.iter_modules(spec.submodule_search_locations):
-        source = source_of_module(f"{registry.package}.{module.name}")
-        if f"@{registry.kind}(" not in source.text:  # parsing takes longer than reading
-            continue
-        for function in source.functions:
-            for decorator in function.decorator_list:
-                if isinstance(decorator, ast.Call) and _is_decorator(decorator.func, registry.kind):
-                    name = next((each.value for each in decorator.keywords if each.arg == "name"), None)
-                    name = function.name if name is None else ast.literal_eval(name)
-                    yield name, _entry(registry, name, source, function, decorator)
+def _entries_of(registry: Registry, module: str) -> dict[str, Any]:
+    """Name and entry of every function of a module that the registry's decorator registers."""
+    source, found = source_of_module(module), {}
+    for function in source.functions:
+        for decorator in function.decorator_list:
+            if isinstance(decorator, ast.Call) and _is_decorator(decorator.func, registry.kind):
+                name = next((each.value for each in decorator.keywords if each.arg == "name"), None)
+                name = function.name if name is None else ast.literal_eval(name)
+                found[name] = _entry(registry, name, source, function, decorator)
+    return found
 
 
 def _is_decorator(node: ast.expr, decorator: str) -> bool:

@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import torch
 from torch import Tensor
 
 from harness.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass
@@ -25,11 +27,13 @@ class Facts:
 
     single: dict[str, Any] = field(default_factory=dict)
     per_sample: dict[str, list[Tensor]] = field(default_factory=dict)
-    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    tables: dict[str, "pd.DataFrame"] = field(default_factory=dict)
     pairs: list[tuple[Tensor, Tensor, Tensor]] | None = None
 
     def tell(self, facts: Mapping[str, Any]) -> None:
         """Add facts by name: a tensor (n,) is one number per sample of the call, a DataFrame is a table."""
+        import pandas as pd  # it takes half a second, and who looks for an item's options needs none
+
         for name, value in facts.items():
             if isinstance(value, Tensor):
                 if value.dim() != 1:

@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from harness.errors import UserError, unknown
+from harness.item_places import modules_of_items
 from harness.modalities import MODALITIES
 from harness.option_kinds import Kind, kind_of, kinds_of, value_shown
 from harness.options import (
@@ -256,7 +257,7 @@ class DataSet(Entry):
 
 
 class Registry(Mapping[str, Any]):
-    """A mapping of names to entries; the modules of ``package`` are imported when a name is first looked up."""
+    """A mapping of names to entries; a module of ``package`` is imported when an item of it is first looked up."""
 
     def __init__(self, kind: str, entry: type, package: str, handed_in: tuple[str, ...] = ()) -> None:
         self.kind, self.entry, self.package, self.handed_in = kind, entry, package, handed_in
@@ -315,7 +316,8 @@ class Registry(Mapping[str, Any]):
         return entry
 
     def __getitem__(self, name: str) -> Any:
-        self._load()
+        if name not in self._entries:
+            self._load_item(name)
         prefix, dot, _ = str(name).partition(".")
         if dot and prefix in self._bridges:
             return self._bridges[prefix][1](name)
@@ -324,8 +326,8 @@ class Registry(Mapping[str, Any]):
         return self._entries[name]
 
     def __contains__(self, name: object) -> bool:
-        self._load()
-        return name in self._entries or name in self.bridged()
+        known = name in self._entries or name in modules_of_items(self.kind, self.package)
+        return known or name in self.bridged()
 
     def __iter__(self) -> Iterator[str]:
         self._load()
@@ -334,6 +336,14 @@ class Registry(Mapping[str, Any]):
     def __len__(self) -> int:
         self._load()
         return len(self._entries)
+
+    def _load_item(self, name: str) -> None:
+        """Import the module of an item; all modules if none of them has it."""
+        module = modules_of_items(self.kind, self.package).get(name)
+        if module is None:
+            self._load()
+        else:
+            importlib.import_module(module)
 
     def _load(self) -> None:
         if self._loaded:

@@ -9,8 +9,8 @@ for the predicted changes, of D'^2 - 2 P D' are known: they are control variates
     b (E P^2 - mean of P^2) + c (E (D'^2 - 2 P D') - mean of D'^2 - 2 P D'),
 
 with E over all removals, means over the evaluated ones, and the least-squares coefficients b and c of the squared
-errors on the two controls. It is unbiased but for what the fit and the coefficients cost. A map that predicts every
-change has the coefficients and the error 0.
+errors on the two controls. They are drawn towards 1, which would be right if D' were D. The estimate is unbiased but
+for what the fit and the coefficients cost.
 
 If all removals can be listed, those that were evaluated enter with their own changes. Once all are, the value is exact.
 
@@ -42,11 +42,12 @@ from harness.samples import Samples
 LISTED = 2**14  # all removals are predicted if they are at most this many
 NEW = 2**13  # otherwise so many new ones are drawn, or twice as many as were evaluated, if that is more
 MOST_MISSED = 0.5  # share of the variance of the changes that the surrogate may miss, with very many draws, to be used
-SPENT = 30  # with M draws it may miss (1 - SPENT / M) times that share, since the fit itself costs accuracy
+SPENT = 45  # with M draws it may miss (1 - SPENT / M) times that share, since the fit itself costs accuracy
 MOST = 1024  # evaluated removals that enter the process, whose cost grows with the cube of their number
 REACHES = (0.0, 1 / 28, 3 / 28)  # distance at which places are alike by 1 / e, as a share of the shortest axis
 CURVATURES = (0.0, 0.3, 1.0, 4.0)  # variance of pairs' effects, as a share of that of single places' effects
 NOISES = (1e-6, 1e-4, 1e-3, 1e-2, 0.1, 1.0)  # variance as a share of that of the effects
+PRIOR = 0.1  # evaluated removals that the expected coefficients of controls count as
 LEAST_APART = 1e-9  # added to the correlations of controls with themselves, so that two may be the same
 PART = 2**20  # covariances that are held at once in a prediction
 
@@ -162,7 +163,6 @@ class PredictedChanges:
     left_out   (N, M) float64, leave-one-out predictions: each evaluated change, predicted without its own output
     predicted  (N, R) float64, the changes predicted for the other removals
     unseen     (N, R) bool, True for those of the other removals that were not evaluated
-    listed     whether the other removals are all that exist
     """
 
     changes: Tensor
@@ -171,34 +171,39 @@ class PredictedChanges:
     left_out: Tensor
     predicted: Tensor
     unseen: Tensor
-    listed: bool
 
     def mean(self, values: Tensor, controls: Sequence[tuple[Tensor, Tensor]] = ()) -> Tensor:
         """The mean (N,) over all removals of values (N, M) that are known for the evaluated ones.
 
-        Each control is known or predicted for all removals: (N, M) for the evaluated and (N, R) for the other ones.
+        Each control is known or predicted for all removals: (N, M) for the evaluated and (N, R) for the other ones. The
+        values are expected to be the sum of the controls, and something that the controls do not tell.
         """
         mean = _mean_where(self.distinct, values)
         if not controls:
             return mean
         correction = [self._mean_of_all(*each) - _mean_where(self.distinct, each[0]) for each in controls]
-        coefficients = self._coefficients(values, [own for own, _ in controls])
-        return mean + (coefficients * torch.stack(correction, 1)).sum(1)
+        return mean + (self._coefficients(values, controls) * torch.stack(correction, 1)).sum(1)
 
-    def _coefficients(self, values: Tensor, controls: Sequence[Tensor]) -> Tensor:
-        """The least-squares coefficients (N, K) of values (N, M) on K controls, 0 of one that does not vary."""
-        apart = lambda each: (each - _mean_where(self.distinct, each)[:, None]).where(self.distinct, 0)
-        rows = torch.stack([apart(each) for each in controls], 1)
-        size = torch.linalg.vector_norm(rows, dim=2, keepdim=True)
-        rows = rows / size.where(size > 0, 1)
-        alike = rows @ rows.mT + LEAST_APART * torch.eye(rows.shape[1], dtype=rows.dtype, device=rows.device)
-        found = torch.linalg.solve(alike, rows @ apart(values)[..., None])
-        return (found / size.where(size > 0, 1))[..., 0]
+    def _coefficients(self, values: Tensor, controls: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+        """The least-squares coefficients (N, K) of values (N, M) on K controls, drawn towards 1.
+
+        This counts as ``PRIOR`` evaluated removals. It decides where a control hardly varies over those: a pixel that
+        no or few draws remove has its part in the error, which is known, and not one that few draws suggest.
+        """
+        apart = lambda each, there: (each - _mean_where(there, each)[:, None]).where(there, 0)
+        rows = torch.stack([apart(own, self.distinct) for own, _ in controls], 1)
+        rest = torch.stack([apart(others, self.unseen) for _, others in controls], 1)
+        share = PRIOR / self.unseen.sum(1).clamp(min=1)
+        squares = rows @ rows.mT + share[:, None, None] * (rest @ rest.mT)
+        size = squares.diagonal(dim1=1, dim2=2).sqrt()
+        size = size.where(size > 0, 1)
+        alike = squares / (size[:, :, None] * size[:, None]) + LEAST_APART * torch.eye(len(controls)).to(squares)
+        left = rows @ (apart(values, self.distinct) - rows.sum(1))[..., None]
+        return 1 + torch.linalg.solve(alike, left / size[..., None])[..., 0] / size
 
     def _mean_of_all(self, own: Tensor, others: Tensor) -> Tensor:
         """The mean (N,) over all removals of values that are known for evaluated (N, M) and for other ones (N, R)."""
-        seen, missing = self.distinct.sum(1), self.unseen.sum(1)
-        share = seen / (seen + missing) if self.listed else torch.zeros_like(seen, dtype=own.dtype)
+        share = 1 - self.unseen.to(own.dtype).mean(1)  # of all removals, those that were evaluated
         return share * _mean_where(self.distinct, own) + (1 - share) * _mean_where(self.unseen, others)
 
 
@@ -211,8 +216,8 @@ def fit_changes(removals: Removals, changes: Tensor) -> PredictedChanges:
     """What is expected of the changes (N, M) of the output by the evaluated removals.
 
     The surrogate of a sample is used where it misses little of the variance of the changes: a share of at most
-    ``MOST_MISSED`` times 1 - ``SPENT`` / the number of different removals; or where all removals were evaluated. Tells
-    for how many samples it is not.
+    ``MOST_MISSED`` times 1 - ``SPENT`` / the number of different removals in the process; or where all removals were
+    evaluated. Tells for how many samples it is not.
     """
     changes = changes.double()
     count, others = len(changes), removals.others
@@ -228,7 +233,7 @@ def fit_changes(removals: Removals, changes: Tensor) -> PredictedChanges:
             used[row] = complete
             continue
         process, expected = _process_of_removals(removals, drawn, values)
-        missed, allowed = (values - expected).square().mean(), MOST_MISSED * (1 - SPENT / len(drawn))
+        missed, allowed = (values - expected).square().mean(), MOST_MISSED * (1 - SPENT / min(len(drawn), MOST))
         used[row] = missed <= allowed * values.var(correction=0)
         if used[row]:
             left_out[row, distinct[row]], predicted[row] = expected, process.predict(own)
@@ -238,7 +243,7 @@ def fit_changes(removals: Removals, changes: Tensor) -> PredictedChanges:
             f"surrogate: used for {int(used.sum())} of {count} samples; the others are of the draws alone, as it "
             "misses too much of the variance, draws are too few, or an output is not finite"
         )
-    return PredictedChanges(changes, used, distinct, left_out, predicted, unseen, removals.listed)
+    return PredictedChanges(changes, used, distinct, left_out, predicted, unseen)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,8 @@ from harness.removal.baselines import BaselineName
 from harness.samples import Samples
 from harness.task import Score
 
+ROUNDING = 1e-9  # squared errors as a share of squared changes that count as none
+MOST_APART = 100.0  # squared differences from predicted changes, as a multiple of what these miss on average
 PUBLISHED_LARGEST, PUBLISHED_SIDE = 10, 28  # the largest square of the paper, on the side of its images
 
 
@@ -127,31 +129,42 @@ def expected_squared_error(predicted: Tensor, others: Tensor, expected: Predicte
     the mean of the squared error less S times the squared change.
     """
     changes, left_out, of_others = expected.changes, expected.left_out, expected.predicted
-    if scaling != "none":
-        factor = _best_factor(predicted, others, expected)[:, None]
-        predicted, others = factor * predicted, factor * others
+    factor, by_draws = _best_factors(predicted, others, expected, scaling)
+    exact = _predicts_every_change(by_draws * predicted, by_draws * others, expected)
+    predicted, others = factor * predicted, factor * others
     errors, squares = (predicted - changes).square(), changes.square()
-    share = (
-        expected.mean(errors) / expected.mean(squares) if scaling == "normalised" else torch.zeros_like(errors[:, 0])
-    )
+    of_draws, mean_square = expected.mean(errors), expected.mean(squares, [(left_out.square(), of_others.square())])
+    share = of_draws / expected.mean(squares) if scaling == "normalised" else torch.zeros_like(of_draws)
     rest = lambda sums, change: change * ((1 - share[:, None]) * change - 2 * sums)  # all but the square of the sums
     controls = (predicted.square(), others.square()), (rest(predicted, left_out), rest(others, of_others))
     excess = expected.mean(errors - share[:, None] * squares, controls)
-    if scaling != "normalised":
-        return excess.clamp(min=0)
-    mean_square = expected.mean(squares, [(left_out.square(), of_others.square())])
-    return (share + excess / mean_square.where(mean_square > 0, float("nan"))).clamp(0, 1)
+    if scaling == "normalised":
+        found = (share + excess / mean_square.where(mean_square > 0, float("nan"))).clamp(0, 1)
+    else:
+        found = excess.clamp(min=0) if scaling == "none" else excess.clamp(min=0).minimum(mean_square)
+    return found.masked_fill(exact, 0.0)
 
 
-def _best_factor(predicted: Tensor, others: Tensor, expected: PredictedChanges) -> Tensor:
-    """The factor (N,) of the maps with the least squared error over all removals, 0 for maps of zeros."""
-    of_draws = expected.mean(expected.changes * predicted) / expected.mean(predicted.square())
-    of_draws = of_draws.nan_to_num(0, 0, 0)[:, None]
-    missing = lambda sums, change: (change - of_draws * sums) * sums
+def _predicts_every_change(predicted: Tensor, others: Tensor, expected: PredictedChanges) -> Tensor:
+    """Whether maps (N,) predict every change by the draws, and those by others about as well as the surrogate does."""
+    own_error = expected.mean((predicted - expected.changes).square())
+    every_one = own_error <= ROUNDING * expected.mean(expected.changes.square())
+    of_surrogate = expected.mean((expected.left_out - expected.changes).square())
+    return every_one & ((others - expected.predicted).square().mean(1) <= MOST_APART * of_surrogate)
+
+
+def _best_factors(predicted: Tensor, others: Tensor, expected: PredictedChanges, scaling: str) -> tuple[Tensor, Tensor]:
+    """The factors (N, 1) of the maps with the least squared error over all removals, and over the draws alone; 0 for
+    maps of zeros, and 1 without scaling."""
+    if scaling == "none":
+        return (torch.ones_like(predicted[:, :1]),) * 2
+    by_draws = expected.mean(expected.changes * predicted) / expected.mean(predicted.square())
+    by_draws = by_draws.nan_to_num(0, 0, 0)[:, None]
+    missing = lambda sums, change: (change - by_draws * sums) * sums
     controls = [(missing(predicted, expected.left_out), missing(others, expected.predicted))]
     more = expected.mean(missing(predicted, expected.changes), controls)
     square = expected.mean(predicted.square(), [(predicted.square(), others.square())])
-    return of_draws[:, 0] + (more / square).nan_to_num(0, 0, 0)
+    return by_draws + (more / square).nan_to_num(0, 0, 0)[:, None], by_draws
 
 
 def _chosen_perturbation(samples: Samples, perturbation: str, largest: int | None) -> tuple[str, int]:

@@ -69,7 +69,9 @@ class Family:
         if not self.largest.size:
             return np.full(self.statistic.shape, np.nan)
         observed, flips = np.abs(self.statistic) * (1 - ROUNDING), self.largest.shape[1]
-        return np.max([flips - np.searchsorted(each, observed, side="left") for each in self.largest], axis=0) / flips
+        # The observed signs count, also where the two ways to compute their statistic are rounded differently.
+        counts = [flips - np.searchsorted(each, observed, side="left") for each in self.largest]
+        return np.maximum(np.max(counts, axis=0), 1) / flips
 
     @property
     def able(self) -> bool:

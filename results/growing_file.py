@@ -7,10 +7,14 @@ from harness.results.disk import opened
 
 
 class GrowingFile:
-    """One file; ``changed`` is when it was last written to, in seconds since 1970, and 0 before the first look."""
+    """One file.
+
+    changed  when it was last written to, in seconds since 1970; 0 before the first look
+    refused  whether it is not read, as it is a link or no file, or in a folder that is a link
+    """
 
     def __init__(self, path: Path) -> None:
-        self.path, self.changed = path, 0.0
+        self.path, self.changed, self.refused = path, 0.0, False
         self._place, self._node = 0, -1
 
     def look(self) -> tuple[list[bytes], bool]:
@@ -21,7 +25,8 @@ class GrowingFile:
         """
         try:
             status = self.path.lstat()
-            if not stat.S_ISREG(status.st_mode):
+            self.refused = not stat.S_ISREG(status.st_mode) or self.path.parent.is_symlink()
+            if self.refused:
                 return [], False
             self.changed = status.st_mtime
             begins = status.st_ino != self._node or status.st_size < self._place

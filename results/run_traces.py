@@ -97,8 +97,9 @@ class FolderTraces:
 
     @property
     def damaged(self) -> int:
-        """How many lines of rows, and files of configurations, cannot be used."""
-        return sum(each.damaged for each in self._row_files.values()) + sum(not each for each in self.plans.values())
+        """How many lines of rows, files of rows and files of configurations cannot be used."""
+        rows = self._row_files.values()
+        return sum(each.damaged + each.growing.refused for each in rows) + sum(not each for each in self.plans.values())
 
     def look(self) -> None:
         """Read what is new."""

@@ -12,10 +12,11 @@ are sealed (``harness.seals``): what is damaged is named, and counts as not ther
 import json
 import math
 import os
+import stat
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.errors import UserError, unknown
 from harness.places import ROUNDS, SHARDS, clear_abandoned, file_name, is_file_name, process_mark
@@ -42,6 +43,27 @@ WRITTEN = (*FOLDERS, "output", "working", "damaged", "jobs", SHARDS, ROUNDS)
 UNUSABLE = "its cells count as not done until harness run measures them again"
 
 
+class _FileState(NamedTuple):
+    """What tells that a file is still the one that was read."""
+
+    device: int
+    node: int
+    size: int
+    written: int
+    changed: int
+
+
+def _state_of(path: Path) -> _FileState | None:
+    """The state of a file; None for what is no plain file in a folder that is no link."""
+    try:
+        check_no_link(path.parent)
+        now = path.lstat()
+    except OSError:
+        return None
+    state = _FileState(now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns)
+    return state if stat.S_ISREG(now.st_mode) else None
+
+
 class Store:
     """A run directory to write to and read from; nothing is created before the first write.
 
@@ -55,7 +77,7 @@ class Store:
         self.run_files = RunFiles(self.directory)
         self.safe = f"the cells finished before are safe in {self.directory}"
         self._writer: tuple[int, Path] | None = None
-        self._known: dict[Path, tuple[tuple[int, ...], RowFile]] = {}
+        self._known: dict[Path, tuple[_FileState, RowFile]] = {}
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Write a cell's row and wait until it is on the disk.
@@ -111,14 +133,18 @@ class Store:
         return rows
 
     def _rows_in(self, path: Path) -> RowFile:
-        """The rows of a file, which is read again only if it has changed; they take seconds for thousands of cells."""
-        try:
-            now = path.stat()
-        except OSError:
-            return read_rows(path)
-        state = now.st_ino, now.st_size, now.st_mtime_ns
-        if path not in self._known or self._known[path][0] != state:
-            self._known[path] = state, read_rows(path)
+        """The rows of a file, which take a second for some thousand cells: it is read again only if it has changed.
+
+        Only a whole file without damage is not read again: damage, and a line that is not complete, may go away, or be
+        told of differently when the writer has ended. Callers change no row.
+        """
+        state = _state_of(path)
+        if state is None or self._known.get(path, (None,))[0] != state:
+            found = read_rows(path)
+            if state is None or found.problem or sum(len(line) + 1 for line in found.lines) != state.size:
+                self._known.pop(path, None)
+                return found
+            self._known[path] = state, found
         return self._known[path][1]
 
     def flaw(self, row: Mapping[str, Any], *, closely: bool = False) -> str:

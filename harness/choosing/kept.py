@@ -18,9 +18,9 @@ from harness.engine.selection import Cell, Chosen
 from harness.engine.stage import Stage
 from harness.identity import cell_id, digest, files_of
 from harness.jobs.channel import Watched
+from harness.jobs.finished import finished_rows
 from harness.jobs.plan import PENDING, Plan
 from harness.jobs.recorders import RowRecorder
-from harness.jobs.runner import finished_rows
 from harness.places import file_name
 from harness.results.announcements import taken_by_force
 from harness.results.choice_files import NOTES, SPENT

@@ -374,23 +374,22 @@ def _offer_registry(wanted: Set[str] | None) -> None:
     Only those of ``wanted``, if given: Hydra copies all choices several times.
     """
     store, chosen = ConfigStore.instance(), lambda name: wanted is None or name in wanted
-    for name, entry in EXPLAINERS.items():
-        if chosen(name):
-            store.store(group="explainer", name=name, node={name: defaults_by_reference("explainer", name, entry)})
-    for name, entry in OUR_METRICS.items():
-        if chosen(name):
-            switch = {OVER: None} if standard_choices(entry) else {}
-            store.store(group="metric", name=name, node={name: {**_looked_up(name, entry.options), **switch}})
+    for name in filter(chosen, EXPLAINERS):
+        node = {name: defaults_by_reference("explainer", name, EXPLAINERS[name])}
+        store.store(group="explainer", name=name, node=node)
+    for name in filter(chosen, OUR_METRICS):
+        entry = OUR_METRICS[name]
+        switch = {OVER: None} if standard_choices(entry) else {}
+        store.store(group="metric", name=name, node={name: {**_looked_up(name, entry.options), **switch}})
     for name in OUR_METRICS.bridged():
         prefix, _, rest = name.partition(".")
         if chosen(rest):
             options = OUR_METRICS.bridged_options(name)
             store.store(group="metric", name=name, node={prefix: {rest: _looked_up(name, options)}})
     for group in ("model", "dataset"):
-        for name, entry in CATALOGUES[group].items():
-            if chosen(name):
-                options = defaults_by_reference(group, name, entry)
-                store.store(group=group, name=name, node=section_of_one(group, name, options))
+        for name in filter(chosen, CATALOGUES[group]):
+            options = defaults_by_reference(group, name, CATALOGUES[group][name])
+            store.store(group=group, name=name, node=section_of_one(group, name, options))
 
 
 def _looked_up(metric: str, options: Mapping[str, Any]) -> dict[str, str]:

@@ -111,11 +111,11 @@ class Launch:
         a label that the user gives belongs to another one.
         """
         from harness.jobs.run_labels import MODEL_AND_DATA, labelled_in_run, row_of_labels
-        from harness.launching.outcome import RunRows
+        from harness.results.store import Store
 
         run = whole_directory(plan)
         if run not in self.known:
-            self.known[run] = {(row.get("model"), row.get("dataset")): row for row in RunRows().of(run).values()}
+            self.known[run] = {(row.get("model"), row.get("dataset")): row for row in Store(run).latest().values()}
         labelled = labelled_in_run(plan, self.known[run].values())
         self.known[run][labelled.model.label, labelled.dataset.label] = row_of_labels(labelled)
         pairs = {each: (getattr(plan, each).label, getattr(labelled, each).label) for each in MODEL_AND_DATA}
@@ -142,7 +142,8 @@ class Launch:
         if waiting:
             reports = lines.reports(ready=lambda: _write_launch(jobs, lines))
             try:
-                check_no_array_lives({job.run for job in waiting}, certain=isinstance(self.launcher, Slurm))
+                if not isinstance(self.launcher, Slurm):  # which asks for itself, and needs an answer
+                    check_no_array_lives({job.run for job in waiting})
                 launch_function(self.launcher)(waiting, self.launcher, reports)
             except UserError:
                 if not lines.started:  # there was no launch

@@ -90,9 +90,9 @@ def execute(chosen: argparse.Namespace) -> int:
 
 def _printed_states(config: dict[str, Any]) -> dict[tuple[Any, str], str]:
     """Print the states of a job's cells, in all and by explainer; they are returned by run and id of the cell."""
+    from harness.jobs.finished import finished_rows
     from harness.jobs.plan import Plan  # not before names and options have been understood
     from harness.jobs.run_labels import labelled_in_run
-    from harness.jobs.runner import finished_rows
     from harness.results.store import Store
 
     plan = Plan.of(config).with_control()

@@ -21,6 +21,7 @@ from harness.interrupts import asked_by_user
 from harness.jobs.calibration_run import SmallRun
 from harness.jobs.channel import Watched
 from harness.jobs.environment import device_name
+from harness.jobs.finished import finished_rows
 from harness.jobs.forecast import Forecast, Measurement, Shape, Workload, is_worth_it, next_size
 from harness.jobs.job_estimate import JobEstimate
 from harness.jobs.lease import Alone, devices_named, lease
@@ -28,7 +29,7 @@ from harness.jobs.pending_work import works_of
 from harness.jobs.plan import Plan
 from harness.jobs.progress import Progress
 from harness.jobs.run_labels import labelled_in_run
-from harness.jobs.runner import finished_rows, uncut_stage
+from harness.jobs.runner import uncut_stage
 from harness.messages import heard_by, watched_by
 from harness.results.store import Store
 

@@ -1,7 +1,11 @@
 """Which samples a part of a block has: a shard, or a round of samples."""
 
-from harness.engine.stage import Stage
+from typing import TYPE_CHECKING
+
 from harness.errors import UserError
+
+if TYPE_CHECKING:  # a plan needs no stage, nor the modules that make one
+    from harness.engine.stage import Stage
 
 FIRST_ROUND = 20  # samples
 
@@ -10,7 +14,7 @@ class NoSamplesLeft(Exception):
     """A round would begin after the last sample."""
 
 
-def rows_of_shard(stage: Stage, number: int, count: int) -> range:
+def rows_of_shard(stage: "Stage", number: int, count: int) -> range:
     """The samples of one of ``count`` shards of a stage; UserError where there are fewer batches than shards.
 
     A shard begins at a multiple of the samples that are scored together, so that every pass of the model has the
@@ -36,7 +40,7 @@ def check_shards(count: int, samples: int, explain_batch: int) -> None:
         )
 
 
-def rows_of_round(stage: Stage, number: int) -> range:
+def rows_of_round(stage: "Stage", number: int) -> range:
     """The samples of a round: the first has ``FIRST_ROUND``, and every other one as many as all before it together.
 
     NoSamplesLeft if there are none.

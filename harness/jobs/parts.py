@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from harness.jobs.finished import finished_rows
 from harness.jobs.plan import Plan
 from harness.jobs.progress import Progress
 from harness.jobs.run_labels import labelled_in_run
-from harness.jobs.runner import clear_places, finished_rows
+from harness.jobs.runner import clear_places
 from harness.results.store import Store
 
 
@@ -24,7 +25,7 @@ def measured_in_whole(whole: Plan, progress: Progress) -> tuple[Plan, Mapping[st
     """The plan of a whole run under the labels of that run, its rows, and the ids of cells that need no measuring."""
     store = Store(whole.directory)
     clear_places(store)
-    rows = finished_rows(store)
+    rows = finished_rows(store, whole.cells)
     whole = labelled_in_run(whole, rows.values())
     pending = {cell.id for cell in whole.pending(rows)}
     if not pending:

@@ -4,10 +4,10 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from harness.engine.stage import Stage
+from harness.jobs.finished import finished_rows
 from harness.jobs.forecast import Workload
 from harness.jobs.part_rows import NoSamplesLeft, rows_of_round, rows_of_shard
 from harness.jobs.plan import Plan
-from harness.jobs.runner import finished_rows
 from harness.results.store import Store
 
 

@@ -1,7 +1,7 @@
 """Runs one block: measures its pending cells into the run directory and leaves its other cells as they are."""
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from contextlib import chdir
 from typing import Any
 
@@ -22,6 +22,7 @@ from harness.identity import canonical, digest
 from harness.interrupts import asked_by_user
 from harness.jobs.accuracy import accuracy_lines
 from harness.jobs.channel import Watched
+from harness.jobs.finished import finished_rows, status_counts
 from harness.jobs.lease import Alone, devices_named, lease
 from harness.jobs.map_recorder import Sheet, without_damaged_maps
 from harness.jobs.ownership import write_owned_config
@@ -174,16 +175,6 @@ def _write_plan(plan: Plan, store: Store) -> None:
     write_owned_config(store, plan.name, config_text(plan))
 
 
-def finished_rows(store: Store, of: Collection[Cell] | None = None) -> dict[str, dict[str, Any]]:
-    """The last row of each cell; one whose scores are damaged or gone is left out.
-
-    Scores are looked at only where the cell is one ``of`` these, if they are given.
-    """
-    wanted = None if of is None else {cell.id for cell in of}
-    needs_scores = lambda row: row.get("status") == "ok" and (wanted is None or row["cell"] in wanted)
-    return {cell_id: row for cell_id, row in store.latest().items() if not needs_scores(row) or not store.flaw(row)}
-
-
 def load_stage(plan: Plan, device: torch.device) -> Stage:
     """Load the plan's model and data onto the device; of a shard or round, its samples."""
     stage = uncut_stage(plan, device, whole=plan.round is None and plan.runtime.shard is None)
@@ -213,13 +204,3 @@ def _fail_all(plan: Plan, recorder: RowRecorder, error: BaseException) -> None:
     for cell in plan.pending(recorder.before):
         if recorder.before.get(cell.id, {}).get("status") != "ok":  # an older score stays, although it is stale
             recorder.failed(cell, status, "load", error, failure_of(error).trace)
-
-
-def status_counts(plan: Plan, rows: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
-    """The numbers of a plan's cells by status: ``ok``, ``failed`` and ``not_applicable``."""
-    counts = {"ok": 0, "failed": 0, "not_applicable": 0}
-    for cell in plan.cells:
-        status = rows.get(cell.id, {}).get("status")
-        if status in counts:
-            counts[status] += 1
-    return counts

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from harness.jobs.channel import Watched
+from harness.jobs.finished import finished_rows, status_counts
 from harness.jobs.part_rows import NoSamplesLeft, round_end
 from harness.jobs.parts import measured_in_whole
 from harness.jobs.plan import Plan
 from harness.jobs.progress import Progress
-from harness.jobs.runner import finished_rows, run_plan, status_counts
+from harness.jobs.runner import run_plan
 from harness.results.apart import told_apart
 from harness.results.merging import agree, merge_parts, outdated_cells
 from harness.results.part_folders import round_folders

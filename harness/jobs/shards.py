@@ -7,10 +7,11 @@ has is in ``harness.jobs.part_rows``, and how shards are joined in ``harness.res
 from dataclasses import replace
 
 from harness.jobs.channel import Watched
+from harness.jobs.finished import finished_rows, status_counts
 from harness.jobs.parts import measured_in_whole, whole_of
 from harness.jobs.plan import Plan
 from harness.jobs.progress import Progress
-from harness.jobs.runner import finished_rows, run_plan, status_counts
+from harness.jobs.runner import run_plan
 from harness.results.merging import Merged, merge_shards, outdated_cells
 from harness.results.part_folders import shard_folders
 from harness.results.store import Store

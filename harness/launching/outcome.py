@@ -5,11 +5,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.jobs.finished import finished_rows
 from harness.jobs.ownership import write_owned_config
 from harness.jobs.parts import whole_of
 from harness.jobs.plan import Plan
 from harness.jobs.recorders import config_text
-from harness.jobs.runner import finished_rows
 from harness.results.store import Store
 
 MISSING = "missing"

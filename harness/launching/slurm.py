@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,13 @@ from harness.errors import UserError, one_line
 from harness.launching.jobs import JobCommand, LaunchedJob, Reports, end_in_words, folders_of_launch
 from harness.launching.settings import Slurm
 from harness.places import JOBS
+from harness.results.disk import opened
 
 SECONDS_BETWEEN_QUESTIONS = 5.0  # between two questions to Slurm
 ANSWER_SECONDS = 60.0
 PROGRAMS = ("sbatch", "srun", "squeue", "scontrol")
 ARRAY_FILE = "array"  # in the folder of a launch in each of its runs: the number of the array
+LONGEST_NUMBER = 20  # digits of an array's number
 SECONDS_BETWEEN_LOOKS = 0.2
 WARNING_SECONDS = 90  # between the warning of a job and its time limit
 RUNNING = ("RUNNING", "COMPLETING", "SIGNALING", "STAGE_OUT", "RESIZING", "SUSPENDED", "STOPPED")
@@ -72,6 +74,7 @@ def launch(jobs: Sequence[LaunchedJob], settings: Slurm, reports: Reports) -> No
         raise UserError(
             f"launcher=slurm needs the commands of Slurm, and there is no {missing[0]}: is this a login node?"
         )
+    check_no_array_lives({job.run for job in jobs}, certain=True)
     folder = jobs[0].log.parent / "slurm"
     reports.ready()
     executor = submitit.SlurmExecutor(folder, max_num_timeout=settings.requeues)
@@ -92,20 +95,32 @@ def launch(jobs: Sequence[LaunchedJob], settings: Slurm, reports: Reports) -> No
         raise KeyboardInterrupt(f"the jobs go on in Slurm: harness watch shows them, {how_to_end}") from error
 
 
-def check_no_array_lives(runs: Iterable[Path], *, certain: bool) -> None:
+def check_no_array_lives(runs: Iterable[Path], *, certain: bool = False) -> None:
     """UserError if Slurm has jobs of an earlier launch of one of the runs.
 
-    Also, if it must be ``certain``, where Slurm does not say whether it has: a run can be on a machine without Slurm.
+    Also, if it must be ``certain``, where Slurm does not say whether it has. A run can be on a machine without Slurm:
+    the first question without an answer is otherwise the last.
     """
-    for array in {file.read_text().strip() for run in runs for file in run.glob(f"{JOBS}/*/{ARRAY_FILE}")}:
-        states = states_of(array) if array.isdigit() else {}
-        if states is None and certain:
+    for array in sorted({number for run in runs for number in _arrays_of(run)}):
+        states = states_of(array)
+        if states is None and not certain:
+            return
+        if states is None:
             raise UserError(f"squeue does not tell whether Slurm still has array {array} of this run: try again later")
-        if any(state in (*RUNNING, *WAITING) for state, _ in (states or {}).values()):
+        if any(state in (*RUNNING, *WAITING) for state, _ in states.values()):
             raise UserError(
                 f"Slurm has jobs of this run already, number {array}, expected one start at a time: harness watch "
                 f"shows them, scancel {array} ends them"
             )
+
+
+def _arrays_of(run: Path) -> Iterator[str]:
+    """The numbers of the arrays of all launches of a run; what is no such number is none."""
+    for path in run.glob(f"{JOBS}/*/{ARRAY_FILE}"):
+        with suppress(OSError), opened(path) as file:
+            number = file.read(LONGEST_NUMBER + 1).strip()
+            if number.isdigit() and len(number) <= LONGEST_NUMBER:
+                yield number.decode("ascii")
 
 
 def _follow(jobs: dict[str, LaunchedJob], array: str, reports: Reports) -> None:

@@ -21,6 +21,7 @@ from harness.cli.main import main
 from harness.cli.sections import setting_names
 from harness.engine.protocol import Protocol
 from harness.errors import UserError
+from harness.item_places import modules_of_items
 from harness.jobs.accuracy import chance_of_as_many
 from harness.jobs.runtime import Runtime
 from harness.other_names import OTHER_NAMES
@@ -490,7 +491,7 @@ def test_the_catalogue_says_what_the_registry_says(kind):
     catalogue, entries = CATALOGUES[kind], CATALOGUES[kind].registry
     assert list(catalogue) == list(entries) and catalogue.bridged() == entries.bridged()
     for name, entry in entries.items():
-        read = catalogue._read[name]
+        read = catalogue._read(name)
         assert read is not None, f"{name} cannot be read without importing it; declare it by plain values"
         assert list(read.options.items()) == list(entry.options.items()) and read.summary == entry.summary
         for field in set(vars(entry)) - {"function", "options", "bundles", *NOT_READ}:
@@ -498,6 +499,27 @@ def test_the_catalogue_says_what_the_registry_says(kind):
             assert (found(entry.options) if callable(found) else found) == (
                 declared(entry.options) if callable(declared) else declared
             ), (name, field)
+
+
+@pytest.mark.parametrize("kind", list(CATALOGUES))
+def test_an_item_is_where_the_text_of_its_module_says(kind):
+    registry = CATALOGUES[kind].registry
+    homes = {name: entry.function.__module__ for name, entry in registry.items()}
+    own = {name: module for name, module in homes.items() if module.startswith(f"{registry.package}.")}
+    assert modules_of_items(kind, registry.package) == own and len(own) > 20
+
+
+def test_an_item_is_imported_without_the_others():
+    code = """
+import sys
+from harness.registry import DATASETS, EXPLAINERS, METRICS, MODELS
+assert EXPLAINERS["saliency"].name == "saliency" and "srg" in METRICS and "digits" in DATASETS
+found = {name for name in sys.modules if name.startswith(("harness.explainers.", "harness.metrics."))}
+assert {name for name in found if "._" not in name} == {"harness.explainers.gradient"}, found
+assert MODELS["digits_cnn"].name == "digits_cnn" and len(EXPLAINERS) > 70
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=Path(__file__).parents[2])
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
 
 
 def test_the_files_of_settings_name_every_setting():

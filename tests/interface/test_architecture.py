@@ -29,9 +29,9 @@ FLOORS = (
     (
         "top",
         "harness.adapted_model harness.assets harness.batch harness.catalogue harness.checks harness.code_version "
-        "harness.completeness harness.facts harness.identity harness.metric_facts harness.model_outputs "
-        "harness.options harness.other_names harness.predictor harness.registry harness.samples harness.signatures "
-        "harness.source_values harness.sources",
+        "harness.completeness harness.facts harness.identity harness.item_places harness.metric_facts "
+        "harness.model_outputs harness.options harness.other_names harness.predictor harness.registry harness.samples "
+        "harness.signatures harness.source_values harness.sources",
     ),
     ("items", "harness.explainers harness.metrics harness.models harness.datasets"),
     ("results", "harness.results"),

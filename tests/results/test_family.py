@@ -168,6 +168,16 @@ def test_only_samples_that_all_have_are_compared_and_who_lacks_many_is_left_out(
     assert family.difference("e0", "e1") == pytest.approx((values[2:, 0] - values[2:, 1]).mean())
 
 
+@pytest.mark.parametrize("spread", [0.1, 1e-2, 1e-3, 1e-6])
+def test_no_p_value_is_0_however_alike_the_differences_are(spread):
+    random = np.random.default_rng(SEED)
+    for _ in range(20):
+        scores = random.normal(size=(1, 3)) + spread * random.normal(size=(40, 3))
+        family = all_pairs(table(scores))
+        pairs = ~np.eye(3, dtype=bool)
+        assert (family.p[pairs] > 0).all()
+
+
 def test_a_constant_difference_is_an_infinite_effect_and_none_is_no_effect():
     level = np.arange(20.0)
     family = all_pairs(table({"a": level, "b": level + 1, "c": level}))

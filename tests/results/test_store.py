@@ -12,6 +12,7 @@ import pytest
 
 from harness.errors import UserError
 from harness.results import disk
+from harness.results import store as store_module
 from harness.results.frames import read
 from harness.results.rows import CELL_COLUMNS
 from harness.results.score_table import SCORE_COLUMNS
@@ -308,3 +309,34 @@ def test_a_file_where_a_folder_should_be_is_told_in_one_line(tmp_path):
         Store(tmp_path / "run").append(row("a"))
     with pytest.raises(UserError, match="cannot write"):
         Store(tmp_path / "run").write_scores("a", scores(1.0))
+
+
+def test_a_store_that_has_read_a_file_sees_what_becomes_of_it(tmp_path, monkeypatch):
+    """Rows are read again only if a file has changed; it must never matter to what is found."""
+    store, other = Store(tmp_path / "run"), Store(tmp_path / "run")
+    other.append(row("a"))
+    reads = []
+    read = store_module.read_rows
+    monkeypatch.setattr(store_module, "read_rows", lambda path: reads.append(path) or read(path))
+    assert list(store.latest()) == list(store.latest()) == ["a"] and len(reads) == 1
+    other.append(row("b"))
+    assert list(store.latest()) == ["a", "b"]
+    path = only_file(store)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b'"model": "m"', b'"model": "x"'))
+    assert not store.latest()  # as long as before, and no longer what was sealed
+    path.write_bytes(content)
+    assert list(store.latest()) == ["a", "b"]
+    elsewhere = path.rename(tmp_path / "elsewhere")
+    path.symlink_to(elsewhere)
+    assert not store.latest()
+    path.unlink()
+    assert not store.latest()
+    elsewhere.rename(path)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", lambda *arguments: (_ for _ in ()).throw(OSError(errno.EMFILE, "too many")))
+        assert not store.latest()
+    assert list(store.latest()) == ["a", "b"]  # what could not be read once is read again
+    folder = path.parent.rename(tmp_path / "cells")
+    path.parent.symlink_to(folder)
+    assert not store.latest()

@@ -20,7 +20,7 @@ from harness.cli.main import main
 from harness.cli.slurm_request import request_lines
 from harness.jobs.job_estimate import JobEstimate
 from harness.jobs.lease import lease
-from harness.launching import processes
+from harness.launching import processes, slurm
 from harness.launching.jobs import end_in_words, end_processes
 from harness.launching.processes import processes_at_once, share_a_device
 from harness.launching.settings import LAUNCHERS, Here, Processes, Slurm, launcher_of
@@ -271,6 +271,21 @@ def test_a_job_that_does_not_end_when_it_is_asked_is_killed():
     process.stdout.readline()
     end_processes([process], patience=0.2)
     assert process.returncode == -signal.SIGKILL
+
+
+def test_what_is_no_number_of_an_array_is_none(tmp_path):
+    """A run may come from somebody else: a pipe is not waited for, and a link not followed."""
+    folders = [tmp_path / "jobs" / str(number) for number in range(6)]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    os.mkfifo(folders[0] / "array")
+    (folders[1] / "array").mkdir()
+    (folders[2] / "array").write_bytes(b"\xff\xfe")
+    (folders[3] / "array").write_text("7" * 1000)
+    (folders[4] / "array").write_text("12\n")
+    (folders[5] / "array").symlink_to(folders[4] / "array")
+    assert list(slurm._arrays_of(tmp_path)) == ["12"]
+    slurm.check_no_array_lives([tmp_path])  # there is no squeue, or it knows no such array
 
 
 @shows("silent_slurm")

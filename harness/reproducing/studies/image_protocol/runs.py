@@ -13,9 +13,9 @@ import torch
 import harness.api
 from harness.engine.reading import read_inputs
 from harness.identity import canonical, digest
+from harness.jobs.finished import finished_rows
 from harness.jobs.lease import choose_device, devices_named, lease
 from harness.jobs.plan import Plan
-from harness.jobs.runner import finished_rows
 from harness.models.black_box import loaded_model
 from harness.places import file_name
 from harness.reproducing.findings import numbers_of
