@@ -32,7 +32,7 @@ class Facts:
 
     def tell(self, facts: Mapping[str, Any]) -> None:
         """Add facts by name: a tensor (n,) is one number per sample of the call, a DataFrame is a table."""
-        import pandas as pd  # it takes half a second, and who looks for an item's options needs none
+        import pandas as pd  # takes half a second to import, which a plan or a list does not need
 
         for name, value in facts.items():
             if isinstance(value, Tensor):

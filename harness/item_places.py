@@ -1,6 +1,7 @@
-"""Where the items of this package are: the module of each name, from the text of the modules, which are not imported.
+"""Finds the module that defines each item, by searching the text of the modules.
 
-To import or to parse all of them takes seconds, and a command names few.
+Importing or parsing all of them takes seconds, and a command needs few. One ``@kind(...)`` stands above a function. It
+gives ``name="..."``, or the item has the function's name. A test compares what is found with the registry.
 """
 
 import importlib.util

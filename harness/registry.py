@@ -269,8 +269,9 @@ class Registry(Mapping[str, Any]):
         """Add a function under its own name, or another, and return the entry."""
         name = name or function.__name__
         known = self._entries.get(name)
-        if known and known.function.__module__ != function.__module__:
-            raise UserError(f"{self.kind} {name!r} is already registered by {known.function.__module__}")
+        home = known.function.__module__ if known else modules_of_items(self.kind, self.package).get(name)
+        if home not in (None, function.__module__):
+            raise UserError(f"{self.kind} {name!r} is already registered by {home}")
         self._entries[name] = self._checked_entry(name, function, **capabilities)
         return self._entries[name]
 
@@ -338,7 +339,10 @@ class Registry(Mapping[str, Any]):
         return len(self._entries)
 
     def _load_item(self, name: str) -> None:
-        """Import the module of an item; all modules if none of them has it."""
+        """Import the module of an item; all modules for another name.
+
+        Items of other libraries are known only then, and the error about an unknown name tells similar ones.
+        """
         module = modules_of_items(self.kind, self.package).get(name)
         if module is None:
             self._load()

@@ -9,8 +9,8 @@ for the predicted changes, of D'^2 - 2 P D' are known: they are control variates
     b (E P^2 - mean of P^2) + c (E (D'^2 - 2 P D') - mean of D'^2 - 2 P D'),
 
 with E over all removals, means over the evaluated ones, and the least-squares coefficients b and c of the squared
-errors on the two controls. They are drawn towards 1, which would be right if D' were D. The estimate is unbiased but
-for what the fit and the coefficients cost.
+errors on the two controls. They are shrunk towards 1 (ridge regression), which would be right if D' were D. The
+estimate is unbiased but for what the fit and the coefficients cost.
 
 If all removals can be listed, those that were evaluated enter with their own changes. Once all are, the value is exact.
 
@@ -47,8 +47,8 @@ MOST = 1024  # evaluated removals that enter the process, whose cost grows with 
 REACHES = (0.0, 1 / 28, 3 / 28)  # distance at which places are alike by 1 / e, as a share of the shortest axis
 CURVATURES = (0.0, 0.3, 1.0, 4.0)  # variance of pairs' effects, as a share of that of single places' effects
 NOISES = (1e-6, 1e-4, 1e-3, 1e-2, 0.1, 1.0)  # variance as a share of that of the effects
-PRIOR = 0.1  # evaluated removals that the expected coefficients of controls count as
-LEAST_APART = 1e-9  # added to the correlations of controls with themselves, so that two may be the same
+PRIOR_DRAWS = 0.1  # weight of the prior value 1 of a control's coefficient, in evaluated removals
+JITTER = 1e-9  # on the diagonal of the controls' correlations, so that two may be equal
 PART = 2**20  # covariances that are held at once in a prediction
 
 Covariance = Callable[[Tensor, Tensor], Tensor]  # removals (A, K) and (B, K) -> (A, B)
@@ -173,10 +173,10 @@ class PredictedChanges:
     unseen: Tensor
 
     def mean(self, values: Tensor, controls: Sequence[tuple[Tensor, Tensor]] = ()) -> Tensor:
-        """The mean (N,) over all removals of values (N, M) that are known for the evaluated ones.
+        """The mean (N,) of values (N, M) over the different evaluated removals; with controls, that over all removals.
 
-        Each control is known or predicted for all removals: (N, M) for the evaluated and (N, R) for the other ones. The
-        values are expected to be the sum of the controls, and something that the controls do not tell.
+        Each control is known or predicted for all removals: (N, M) for the evaluated and (N, R) for the other ones.
+        Coefficients of 1 are expected: values are the sum of the controls and a rest that they do not predict.
         """
         mean = _mean_where(self.distinct, values)
         if not controls:
@@ -185,21 +185,22 @@ class PredictedChanges:
         return mean + (self._coefficients(values, controls) * torch.stack(correction, 1)).sum(1)
 
     def _coefficients(self, values: Tensor, controls: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-        """The least-squares coefficients (N, K) of values (N, M) on K controls, drawn towards 1.
+        """Ridge-regression coefficients (N, K) of values (N, M) on K controls, shrunk towards 1.
 
-        This counts as ``PRIOR`` evaluated removals. It decides where a control hardly varies over those: a pixel that
-        no or few draws remove has its part in the error, which is known, and not one that few draws suggest.
+        The penalty has the weight of ``PRIOR_DRAWS`` evaluated removals, with the covariance that the controls have
+        over the other removals. It matters where a control hardly varies over the evaluated ones, such as P^2 of a
+        large attribution at a pixel that few draws remove: its coefficient stays near 1, so that its known mean counts.
         """
-        apart = lambda each, there: (each - _mean_where(there, each)[:, None]).where(there, 0)
-        rows = torch.stack([apart(own, self.distinct) for own, _ in controls], 1)
-        rest = torch.stack([apart(others, self.unseen) for _, others in controls], 1)
-        share = PRIOR / self.unseen.sum(1).clamp(min=1)
-        squares = rows @ rows.mT + share[:, None, None] * (rest @ rest.mT)
-        size = squares.diagonal(dim1=1, dim2=2).sqrt()
-        size = size.where(size > 0, 1)
-        alike = squares / (size[:, :, None] * size[:, None]) + LEAST_APART * torch.eye(len(controls)).to(squares)
-        left = rows @ (apart(values, self.distinct) - rows.sum(1))[..., None]
-        return 1 + torch.linalg.solve(alike, left / size[..., None])[..., 0] / size
+        centred = lambda each, there: (each - _mean_where(there, each)[:, None]).where(there, 0)
+        evaluated = torch.stack([centred(own, self.distinct) for own, _ in controls], 1)
+        others = torch.stack([centred(rest, self.unseen) for _, rest in controls], 1)
+        weight = PRIOR_DRAWS / self.unseen.sum(1).clamp(min=1)
+        gram = evaluated @ evaluated.mT + weight[:, None, None] * (others @ others.mT)
+        scale = gram.diagonal(dim1=1, dim2=2).sqrt()
+        scale = scale.where(scale > 0, 1)
+        correlation = gram / (scale[:, :, None] * scale[:, None]) + JITTER * torch.eye(len(controls)).to(gram)
+        residual = centred(values, self.distinct) - evaluated.sum(1)
+        return 1 + torch.linalg.solve(correlation, evaluated @ residual[..., None] / scale[..., None])[..., 0] / scale
 
     def _mean_of_all(self, own: Tensor, others: Tensor) -> Tensor:
         """The mean (N,) over all removals of values that are known for evaluated (N, M) and for other ones (N, R)."""
@@ -217,7 +218,7 @@ def fit_changes(removals: Removals, changes: Tensor) -> PredictedChanges:
 
     The surrogate of a sample is used where it misses little of the variance of the changes: a share of at most
     ``MOST_MISSED`` times 1 - ``SPENT`` / the number of different removals in the process; or where all removals were
-    evaluated. Tells for how many samples it is not.
+    evaluated. A line of the run says for how many samples it is not used.
     """
     changes = changes.double()
     count, others = len(changes), removals.others

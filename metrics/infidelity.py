@@ -29,7 +29,8 @@ from harness.samples import Samples
 from harness.task import Score
 
 ROUNDING = 1e-9  # squared errors as a share of squared changes that count as none
-MOST_APART = 100.0  # squared differences from predicted changes, as a multiple of what these miss on average
+# Mean squared distance of a map from the surrogate, as a multiple of the surrogate's mean squared leave-one-out error.
+MOST_FROM_SURROGATE = 100.0
 PUBLISHED_LARGEST, PUBLISHED_SIDE = 10, 28  # the largest square of the paper, on the side of its images
 
 
@@ -76,7 +77,7 @@ def infidelity(
 
     ``surrogate``: the same error is estimated from the same draws with less variance, by a Gaussian process that is
     fitted to the changes of the output (``harness.metrics._removal_surrogate``). Samples for which it predicts badly,
-    or has too few draws, keep the plain estimate, and a line of the run says how many.
+    has too few draws, or an output is not finite, keep the plain estimate; a line of the run says how many.
 
     NaN where no draw changes the input and, with another ``scaling`` than ``none``, where no draw changes the output or
     has an attribution other than 0. NotApplicable: ``gaussian`` with contribution maps, ``square`` on inputs without
@@ -122,49 +123,55 @@ def mean_squared_error(predicted: Tensor, change: Tensor, scaling: str) -> Tenso
 
 
 def expected_squared_error(predicted: Tensor, others: Tensor, expected: PredictedChanges, scaling: str) -> Tensor:
-    """``mean_squared_error`` (N,) over all removals, from the predicted changes by the draws (N, draws) and by others
-    (N, R).
+    """``mean_squared_error`` (N,) over all removals, estimated with the surrogate.
 
-    ``normalised`` is the ratio of two means, corrected to first order: with S the ratio that the draws alone give, by
-    the mean of the squared error less S times the squared change.
+    predicted  (N, draws) the changes that attributions predict for the draws
+    others     (N, R) those that they predict for the other removals
+
+    ``normalised`` is A / B, with A the mean squared error and B the mean squared change. It is computed as
+    S + (A - S B) / B with S = A / B over the draws: A - S B is estimated as one mean, which varies less than A.
     """
     changes, left_out, of_others = expected.changes, expected.left_out, expected.predicted
     factor, by_draws = _best_factors(predicted, others, expected, scaling)
-    exact = _predicts_every_change(by_draws * predicted, by_draws * others, expected)
+    exact = _exact_on_draws(by_draws * predicted, by_draws * others, expected)
     predicted, others = factor * predicted, factor * others
     errors, squares = (predicted - changes).square(), changes.square()
-    of_draws, mean_square = expected.mean(errors), expected.mean(squares, [(left_out.square(), of_others.square())])
-    share = of_draws / expected.mean(squares) if scaling == "normalised" else torch.zeros_like(of_draws)
-    rest = lambda sums, change: change * ((1 - share[:, None]) * change - 2 * sums)  # all but the square of the sums
+    mean_square = expected.mean(squares, [(left_out.square(), of_others.square())])
+    mean_square = mean_square.where(mean_square > 0, float("nan"))
+    share = expected.mean(errors) / expected.mean(squares) if scaling == "normalised" else torch.zeros_like(mean_square)
+    rest = lambda sums, change: change * ((1 - share[:, None]) * change - 2 * sums)  # squared error less P^2 and S D^2
     controls = (predicted.square(), others.square()), (rest(predicted, left_out), rest(others, of_others))
     excess = expected.mean(errors - share[:, None] * squares, controls)
     if scaling == "normalised":
-        found = (share + excess / mean_square.where(mean_square > 0, float("nan"))).clamp(0, 1)
+        found = (share + excess / mean_square).clamp(0, 1)
     else:
         found = excess.clamp(min=0) if scaling == "none" else excess.clamp(min=0).minimum(mean_square)
     return found.masked_fill(exact, 0.0)
 
 
-def _predicts_every_change(predicted: Tensor, others: Tensor, expected: PredictedChanges) -> Tensor:
-    """Whether maps (N,) predict every change by the draws, and those by others about as well as the surrogate does."""
+def _exact_on_draws(predicted: Tensor, others: Tensor, expected: PredictedChanges) -> Tensor:
+    """Whether maps (N,) predict the change of every draw, and are within ``MOST_FROM_SURROGATE`` for the others."""
     own_error = expected.mean((predicted - expected.changes).square())
-    every_one = own_error <= ROUNDING * expected.mean(expected.changes.square())
+    exact = own_error <= ROUNDING * expected.mean(expected.changes.square())
     of_surrogate = expected.mean((expected.left_out - expected.changes).square())
-    return every_one & ((others - expected.predicted).square().mean(1) <= MOST_APART * of_surrogate)
+    return exact & ((others - expected.predicted).square().mean(1) <= MOST_FROM_SURROGATE * of_surrogate)
 
 
 def _best_factors(predicted: Tensor, others: Tensor, expected: PredictedChanges, scaling: str) -> tuple[Tensor, Tensor]:
     """The factors (N, 1) of the maps with the least squared error over all removals, and over the draws alone; 0 for
-    maps of zeros, and 1 without scaling."""
+    maps of zeros, and 1 without scaling.
+
+    The first is b0 + E[(D - b0 P) P] / E[P^2], with the second as b0; controls correct both means.
+    """
     if scaling == "none":
         return (torch.ones_like(predicted[:, :1]),) * 2
     by_draws = expected.mean(expected.changes * predicted) / expected.mean(predicted.square())
     by_draws = by_draws.nan_to_num(0, 0, 0)[:, None]
-    missing = lambda sums, change: (change - by_draws * sums) * sums
-    controls = [(missing(predicted, expected.left_out), missing(others, expected.predicted))]
-    more = expected.mean(missing(predicted, expected.changes), controls)
+    product = lambda sums, change: (change - by_draws * sums) * sums
+    controls = [(product(predicted, expected.left_out), product(others, expected.predicted))]
+    correction = expected.mean(product(predicted, expected.changes), controls)
     square = expected.mean(predicted.square(), [(predicted.square(), others.square())])
-    return by_draws + (more / square).nan_to_num(0, 0, 0)[:, None], by_draws
+    return by_draws + (correction / square).nan_to_num(0, 0, 0)[:, None], by_draws
 
 
 def _chosen_perturbation(samples: Samples, perturbation: str, largest: int | None) -> tuple[str, int]:

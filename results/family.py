@@ -69,7 +69,7 @@ class Family:
         if not self.largest.size:
             return np.full(self.statistic.shape, np.nan)
         observed, flips = np.abs(self.statistic) * (1 - ROUNDING), self.largest.shape[1]
-        # The observed signs count, also where the two ways to compute their statistic are rounded differently.
+        # The observed signs are one of the flips. Rounding could miss it, as ``statistic`` is computed in another way.
         counts = [flips - np.searchsorted(each, observed, side="left") for each in self.largest]
         return np.maximum(np.max(counts, axis=0), 1) / flips
 
@@ -183,22 +183,25 @@ def _statistics_and_flips(differences: np.ndarray, seed: int) -> tuple[np.ndarra
     """
     mean = differences.mean(0)
     statistic = corrected_t(mean, (differences**2).mean(0), (differences**3).mean(0), len(differences))
-    kinds = [_in_sizes(differences) for differences in (differences, differences - mean)]
+    kinds = [_flip_terms(differences), _flip_terms(differences - mean)]
     draws = FLIPS if differences.size <= MOST_FOR_ALL_FLIPS else FEWER_FLIPS
     flips = sign_flips(*differences.shape, at_once=MOST_AT_ONCE, draws=draws, seed=seed)
     largest = [[_largest_statistics(*kind, signs) for kind in kinds] for signs in flips]
     return statistic, np.sort(np.concatenate(largest, axis=1), axis=1)
 
 
-def _in_sizes(differences: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Differences (n, pairs), each pair's in units of its root mean square, and their cubes; both divided by n."""
+def _flip_terms(differences: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Differences (n, pairs), each pair's in units of its root mean square, and their cubes; both divided by n.
+
+    Their products with the signs are the first and third moments under each flip.
+    """
     size = np.sqrt((differences * differences).mean(0))
     scaled = differences / np.where(size > 0, size, 1)
     return scaled / len(scaled), scaled * scaled * scaled / len(scaled)
 
 
 def _largest_statistics(scaled: np.ndarray, cubes: np.ndarray, signs: np.ndarray) -> np.ndarray:
-    """The largest statistic (flips,) of all pairs under each row of ``signs`` (flips, n), from ``_in_sizes``."""
+    """The largest statistic (flips,) of all pairs under each row of ``signs`` (flips, n), from ``_flip_terms``."""
     found = _corrected_in_place(signs @ scaled, signs @ cubes, len(scaled))
     return np.abs(found, out=found).max(1)
 
@@ -219,29 +222,30 @@ def _corrected_in_place(mean: np.ndarray, cube: np.ndarray, n: int) -> np.ndarra
 
     Every number of a family is computed for thousands of sign flips, and new memory would take most of the time.
     """
-    square = mean * mean
-    variance = 1 - square
-    one_number = variance <= LEAST_SPREAD
+    spare = mean * mean
+    inverse = 1 - spare  # the variance, as the mean square is 1
+    one_number = inverse <= LEAST_SPREAD
     any_of_one_number = one_number.any()
     if any_of_one_number:
         signs = np.sign(mean[one_number])
-        variance[one_number] = 1
-    inverse = np.divide(1, np.sqrt(variance, out=variance), out=variance)  # of the standard deviation
-    # A third of the skewness: (cube - 3 mean + 2 mean^3) / (3 deviation^3), since the mean square is 1.
-    square *= 2
-    square -= 3
-    square *= mean
-    third = np.add(cube, square, out=cube)
+        inverse[one_number] = 1
+    np.divide(1, np.sqrt(inverse, out=inverse), out=inverse)  # 1 / deviation
+    # A third of the skewness: (cube - 3 mean + 2 mean^3) / (3 deviation^3).
+    spare *= 2
+    spare -= 3
+    spare *= mean
+    third = np.add(cube, spare, out=cube)
     third *= inverse
-    third *= np.multiply(inverse, inverse, out=square)
+    third *= np.multiply(inverse, inverse, out=spare)
     third /= 3
-    mean *= inverse  # in standard deviations
-    tilt = np.multiply(third, mean, out=inverse)
-    corrected = np.divide(tilt, 3, out=square)
+    size = np.multiply(mean, inverse, out=mean)  # the mean in deviations
+    tilt = np.multiply(third, size, out=inverse)
+    # sqrt(n) (size (1 + tilt (1 + tilt / 3)) + third / (2 n))
+    corrected = np.divide(tilt, 3, out=spare)
     corrected += 1
     corrected *= tilt
     corrected += 1
-    corrected *= mean
+    corrected *= size
     third /= 2 * n
     corrected += third
     corrected *= np.sqrt(n)

@@ -10,7 +10,7 @@ class GrowingFile:
     """One file.
 
     changed  when it was last written to, in seconds since 1970; 0 before the first look
-    refused  whether it is not read, as it is a link or no file, or in a folder that is a link
+    refused  whether it is a link or no regular file, or in a folder that is a link, and so is not read
     """
 
     def __init__(self, path: Path) -> None:

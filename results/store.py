@@ -47,14 +47,14 @@ class _FileState(NamedTuple):
     """What tells that a file is still the one that was read."""
 
     device: int
-    node: int
+    inode: int
     size: int
-    written: int
-    changed: int
+    mtime_ns: int
+    ctime_ns: int
 
 
 def _state_of(path: Path) -> _FileState | None:
-    """The state of a file; None for what is no plain file in a folder that is no link."""
+    """The state of a file; None for a link, what is no regular file, and what is in a folder that is a link."""
     try:
         check_no_link(path.parent)
         now = path.lstat()
@@ -133,10 +133,10 @@ class Store:
         return rows
 
     def _rows_in(self, path: Path) -> RowFile:
-        """The rows of a file, which take a second for some thousand cells: it is read again only if it has changed.
+        """The rows of a file, kept while it does not change: some thousand rows take a second to read.
 
-        Only a whole file without damage is not read again: damage, and a line that is not complete, may go away, or be
-        told of differently when the writer has ended. Callers change no row.
+        A file with damage or a torn last line is read again each time: what it means changes when its writer ends. The
+        rows are shared; ``latest`` copies them.
         """
         state = _state_of(path)
         if state is None or self._known.get(path, (None,))[0] != state:

@@ -131,7 +131,7 @@ class Launch:
         from harness.launching.jobs import MISTAKE
         from harness.launching.launchers import launch_function
         from harness.launching.settings import Slurm
-        from harness.launching.slurm import check_no_array_lives
+        from harness.launching.slurm import check_no_jobs_in_slurm
 
         self._measure_controls_once()
         jobs = self._jobs()
@@ -142,8 +142,8 @@ class Launch:
         if waiting:
             reports = lines.reports(ready=lambda: _write_launch(jobs, lines))
             try:
-                if not isinstance(self.launcher, Slurm):  # which asks for itself, and needs an answer
-                    check_no_array_lives({job.run for job in waiting})
+                if not isinstance(self.launcher, Slurm):  # it asks by itself, and refuses if Slurm does not answer
+                    check_no_jobs_in_slurm({job.run for job in waiting})
                 launch_function(self.launcher)(waiting, self.launcher, reports)
             except UserError:
                 if not lines.started:  # there was no launch

@@ -54,7 +54,8 @@ class Chosen:
 class Cell:
     """A cell of a block, to be measured: an explainer scored by a metric.
 
-    id   the hash of all that its numbers depend on, which names its row and its scores; "" if nothing is written
+    id   the hash of model, data set, explainer, metric and protocol with all options (``harness.identity.cell_id``):
+         it names the row and the file of scores; "" if nothing is written
     """
 
     explainer: Chosen

@@ -9,9 +9,9 @@ from harness.results.store import Store
 
 
 def finished_rows(store: Store, of: Collection[Cell] | None = None) -> dict[str, dict[str, Any]]:
-    """The last row of each cell; one whose scores are damaged or gone is left out.
+    """The last row of each cell. An ok row is left out if its scores or tables are damaged or gone.
 
-    Scores are looked at only where the cell is one ``of`` these, if they are given.
+    With ``of``, only the scores and tables of these cells are examined.
     """
     wanted = None if of is None else {cell.id for cell in of}
     needs_scores = lambda row: row.get("status") == "ok" and (wanted is None or row["cell"] in wanted)

@@ -21,7 +21,7 @@ SECONDS_BETWEEN_QUESTIONS = 5.0  # between two questions to Slurm
 ANSWER_SECONDS = 60.0
 PROGRAMS = ("sbatch", "srun", "squeue", "scontrol")
 ARRAY_FILE = "array"  # in the folder of a launch in each of its runs: the number of the array
-LONGEST_NUMBER = 20  # digits of an array's number
+LONGEST_NUMBER = 20  # digits; a longer text is no number of an array
 SECONDS_BETWEEN_LOOKS = 0.2
 WARNING_SECONDS = 90  # between the warning of a job and its time limit
 RUNNING = ("RUNNING", "COMPLETING", "SIGNALING", "STAGE_OUT", "RESIZING", "SUSPENDED", "STOPPED")
@@ -74,7 +74,7 @@ def launch(jobs: Sequence[LaunchedJob], settings: Slurm, reports: Reports) -> No
         raise UserError(
             f"launcher=slurm needs the commands of Slurm, and there is no {missing[0]}: is this a login node?"
         )
-    check_no_array_lives({job.run for job in jobs}, certain=True)
+    check_no_jobs_in_slurm({job.run for job in jobs}, certain=True)
     folder = jobs[0].log.parent / "slurm"
     reports.ready()
     executor = submitit.SlurmExecutor(folder, max_num_timeout=settings.requeues)
@@ -95,11 +95,11 @@ def launch(jobs: Sequence[LaunchedJob], settings: Slurm, reports: Reports) -> No
         raise KeyboardInterrupt(f"the jobs go on in Slurm: harness watch shows them, {how_to_end}") from error
 
 
-def check_no_array_lives(runs: Iterable[Path], *, certain: bool = False) -> None:
-    """UserError if Slurm has jobs of an earlier launch of one of the runs.
+def check_no_jobs_in_slurm(runs: Iterable[Path], *, certain: bool = False) -> None:
+    """UserError if Slurm still has jobs of an earlier launch of one of the runs.
 
-    Also, if it must be ``certain``, where Slurm does not say whether it has. A run can be on a machine without Slurm:
-    the first question without an answer is otherwise the last.
+    If Slurm does not answer, it is a UserError if this must be ``certain``. Otherwise nothing more is asked, since the
+    machine may have no Slurm.
     """
     for array in sorted({number for run in runs for number in _arrays_of(run)}):
         states = states_of(array)
@@ -115,7 +115,10 @@ def check_no_array_lives(runs: Iterable[Path], *, certain: bool = False) -> None
 
 
 def _arrays_of(run: Path) -> Iterator[str]:
-    """The numbers of the arrays of all launches of a run; what is no such number is none."""
+    """The numbers of the arrays of all launches of a run.
+
+    A file that holds no number, or is a link or a pipe, is skipped: a run may come from somebody else.
+    """
     for path in run.glob(f"{JOBS}/*/{ARRAY_FILE}"):
         with suppress(OSError), opened(path) as file:
             number = file.read(LONGEST_NUMBER + 1).strip()

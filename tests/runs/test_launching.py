@@ -285,7 +285,7 @@ def test_what_is_no_number_of_an_array_is_none(tmp_path):
     (folders[4] / "array").write_text("12\n")
     (folders[5] / "array").symlink_to(folders[4] / "array")
     assert list(slurm._arrays_of(tmp_path)) == ["12"]
-    slurm.check_no_array_lives([tmp_path])  # there is no squeue, or it knows no such array
+    slurm.check_no_jobs_in_slurm([tmp_path])  # there is no squeue, or it knows no such array
 
 
 @shows("silent_slurm")

@@ -253,7 +253,7 @@ def test_errors_are_those_of_processes_without_the_removal(seed):
     torch.testing.assert_close(expected, missed[min(missed)], rtol=1e-5, atol=1e-6)
 
 
-def test_a_mean_is_corrected_by_coefficients_of_its_controls_that_are_drawn_towards_1(seed):
+def test_a_mean_is_corrected_by_coefficients_of_its_controls_that_are_shrunk_towards_1(seed):
     """Against a regression by numpy: over the different evaluated removals, and over the others with a small weight,
     where the values are the sum of the controls."""
     numbers = draw((12,), seed, 5).double()
@@ -265,7 +265,7 @@ def test_a_mean_is_corrected_by_coefficients_of_its_controls_that_are_drawn_towa
     )
     controls = [(first[None], others[:1]), (second[None], others[1:]), (0 * first[None] + 2, 0 * others[:1] + 2)]
     own, rest = torch.stack([first, second], 1)[distinct].numpy(), others[:, unseen].T.numpy()
-    apart, weight = (lambda each: each - each.mean(0)), (_removal_surrogate.PRIOR / 7) ** 0.5
+    apart, weight = (lambda each: each - each.mean(0)), (_removal_surrogate.PRIOR_DRAWS / 7) ** 0.5
     design = np.concatenate([apart(own), weight * apart(rest)])
     known = np.concatenate([apart(values[distinct].numpy()), weight * apart(rest.sum(1))])
     coefficients = np.linalg.lstsq(design, known, rcond=None)[0]
