@@ -509,6 +509,15 @@ def test_an_item_is_where_the_text_of_its_module_says(kind):
     assert modules_of_items(kind, registry.package) == own and len(own) > 20
 
 
+def test_the_name_of_an_item_cannot_be_taken_even_before_it_is_imported(monkeypatch):
+    def saliency(model, inputs, targets):
+        """Another one."""
+
+    monkeypatch.setattr(registry.EXPLAINERS, "_entries", {})
+    with pytest.raises(UserError, match="'saliency' is already registered by harness.explainers.gradient"):
+        registry.EXPLAINERS.register(saliency)
+
+
 def test_an_item_is_imported_without_the_others():
     code = """
 import sys
