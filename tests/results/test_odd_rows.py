@@ -75,7 +75,7 @@ def test_scores_that_are_no_parquet_are_named_in_one_line_and_the_others_are_rea
 def test_an_attempt_that_is_no_number_counts_as_the_first(tmp_path, written, expected):
     before = {"c": {"stick": "s", "subject": "code-weights", "status": "failed", "attempt": written}}
     recorder = RowRecorder(None, Store(tmp_path), before, None)
-    assert recorder._attempt(SimpleNamespace(cell="c"), "s", "code") == expected
+    assert recorder._attempt(SimpleNamespace(id="c"), "s", "code") == expected
 
 
 @pytest.mark.parametrize("ids, scores", [(2, 3), (3, 2)])
