@@ -2,7 +2,8 @@
 
 One call explains 16 inputs of 3 x 224 x 224 pixels on a CPU, at small budgets: the number of draws and steps hardly
 changes the memory, as they are processed in chunks. It is the largest resident memory of the process above that before
-the call, in MB.
+the call, in MB. All explainers take an hour of one core: with the path of a file as argument, each is written into it
+once it is measured, and those in it are not measured again.
 """
 
 import resource
@@ -31,8 +32,8 @@ LEFT_OUT = ("ablation_cam", "agi", "score_cam", "vit_cx", "exact_shapley")  # th
 COLUMNS = 3  # of explainers side by side
 
 
-def main() -> None:
-    """Measure all explainers and write the table, from the least memory to the most."""
+def main(log: Path | None) -> None:
+    """Measure all explainers that are not in the log, and write the table, from the least memory to the most."""
     warnings.simplefilter("ignore")
     torch.manual_seed(0)
     device = torch.device("cpu")
@@ -40,25 +41,28 @@ def main() -> None:
     inputs, targets = torch.randn(COUNT, 3, 224, 224), torch.zeros(COUNT, dtype=torch.long)
     with torch.no_grad():
         model(inputs)  # what the libraries keep from their first call
-    found = {}
+    found = dict(line.split() for line in log.read_text().splitlines()) if log and log.exists() else {}
     for name in MEASURED:
-        if name in LEFT_OUT:
+        if name in LEFT_OUT or name in found:
             continue
         try:
             explaining, samples = explaining_of(name, model, inputs, targets, default_chunk(inputs), BUDGETS)
-            found[name] = explain_measured(explaining, samples, 0.0, True)[1].peak_memory_mb[0].item()
+            found[name] = f"{explain_measured(explaining, samples, 0.0, True)[1].peak_memory_mb[0].item():.0f}"
         except NotApplicable as reason:
             print(f"{name}: {one_line(reason)}", flush=True)
             continue
+        if log:
+            with log.open("a") as file:
+                file.write(f"{name} {found[name]}\n")
         whole = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-        print(f"{name}: {found[name]:.0f} MB (the process so far at most {whole:.0f} MB)", flush=True)
-    names = sorted(found, key=found.__getitem__)
+        print(f"{name}: {found[name]} MB (the process so far at most {whole:.0f} MB)", flush=True)
+    names = sorted(found, key=lambda name: float(found[name]))
     rows = -(-len(names) // COLUMNS)
-    cells = [[f"`{name}`", f"{found[name]:,.0f}"] for name in names] + [["", ""]] * (rows * COLUMNS - len(names))
+    cells = [[f"`{name}`", f"{float(found[name]):,.0f}"] for name in names] + [["", ""]] * (rows * COLUMNS - len(names))
     lines = [tuple(cell for part in range(COLUMNS) for cell in cells[row + part * rows]) for row in range(rows)]
     table = as_table(("explainer", "MB") * COLUMNS, lines)
     PAGE.write_text(replaced(PAGE.read_text(encoding="utf-8"), MARK, table), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else None)
