@@ -50,6 +50,8 @@ LONG = {
     *("test_every_explainer_on_every_net", "test_layout", "test_sweeps", "test_command_line", "test_company_of_cells"),
     *("test_quantus_bridge", "test_tasks", "test_precisions", "test_auditing", "test_view", "test_nets"),
     *("test_report_size", "test_trained_models", "test_variants", "test_first_hour", "test_launchers"),
+    *("test_launching", "test_papers", "test_supervision", "test_removal_surrogate", "test_company_of_explainers"),
+    *("test_choose_faults", "test_scoring_copy", "test_subset_surrogate"),
 }
 
 
