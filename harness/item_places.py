@@ -9,7 +9,8 @@ import pkgutil
 import re
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
+
+from harness.source_values import source_of_module
 
 GIVEN_NAME = re.compile(r'\bname="(\w+)"')
 
@@ -22,8 +23,7 @@ def modules_of_items(kind: str, package: str) -> Mapping[str, str]:
     spec = importlib.util.find_spec(package)
     for module in pkgutil.iter_modules(spec.submodule_search_locations):
         full_name = f"{package}.{module.name}"
-        text = Path(str(importlib.util.find_spec(full_name).origin)).read_text(encoding="utf-8")
-        for arguments, function in decorated.findall(text):
+        for arguments, function in decorated.findall(source_of_module(full_name).text):
             given = GIVEN_NAME.search(arguments)
             found[given[1] if given else function] = full_name
     return found

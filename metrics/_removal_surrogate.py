@@ -181,7 +181,7 @@ class PredictedChanges:
         mean = _mean_where(self.distinct, values)
         if not controls:
             return mean
-        correction = [self._mean_of_all(*each) - _mean_where(self.distinct, each[0]) for each in controls]
+        correction = [self.mean_of_all(*each) - _mean_where(self.distinct, each[0]) for each in controls]
         return mean + (self._coefficients(values, controls) * torch.stack(correction, 1)).sum(1)
 
     def _coefficients(self, values: Tensor, controls: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
@@ -202,7 +202,7 @@ class PredictedChanges:
         residual = centred(values, self.distinct) - evaluated.sum(1)
         return 1 + torch.linalg.solve(correlation, evaluated @ residual[..., None] / scale[..., None])[..., 0] / scale
 
-    def _mean_of_all(self, own: Tensor, others: Tensor) -> Tensor:
+    def mean_of_all(self, own: Tensor, others: Tensor) -> Tensor:
         """The mean (N,) over all removals of values that are known for evaluated (N, M) and for other ones (N, R)."""
         share = 1 - self.unseen.to(own.dtype).mean(1)  # of all removals, those that were evaluated
         return share * _mean_where(self.distinct, own) + (1 - share) * _mean_where(self.unseen, others)

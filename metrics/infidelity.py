@@ -170,7 +170,7 @@ def _best_factors(predicted: Tensor, others: Tensor, expected: PredictedChanges,
     product = lambda sums, change: (change - by_draws * sums) * sums
     controls = [(product(predicted, expected.left_out), product(others, expected.predicted))]
     correction = expected.mean(product(predicted, expected.changes), controls)
-    square = expected.mean(predicted.square(), [(predicted.square(), others.square())])
+    square = expected.mean_of_all(predicted.square(), others.square())
     return by_draws + (correction / square).nan_to_num(0, 0, 0)[:, None], by_draws
 
 
