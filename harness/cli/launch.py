@@ -110,13 +110,13 @@ class Launch:
         Jobs that run side by side do not see each other's rows, from which a run otherwise takes them. UserError where
         a label that the user gives belongs to another one.
         """
-        from harness.jobs.run_labels import MODEL_AND_DATA, labelled_in_run, row_of_labels
+        from harness.jobs.run_labels import MODEL_AND_DATA, labelled_among, row_of_labels
         from harness.results.store import Store
 
         run = whole_directory(plan)
         if run not in self.known:
             self.known[run] = {(row.get("model"), row.get("dataset")): row for row in Store(run).latest().values()}
-        labelled = labelled_in_run(plan, self.known[run].values())
+        labelled = labelled_among(plan, self.known[run].values())
         self.known[run][labelled.model.label, labelled.dataset.label] = row_of_labels(labelled)
         pairs = {each: (getattr(plan, each).label, getattr(labelled, each).label) for each in MODEL_AND_DATA}
         return labelled, {section: label for section, (own, label) in pairs.items() if label != own}
@@ -149,6 +149,8 @@ class Launch:
                 if not lines.started:  # there was no launch
                     _remove_launch(jobs)
                 raise
+        else:
+            _rename_rows(jobs)
         status = _print_outcome(jobs, lines.refused)
         return MISTAKE if status and lines.refused else status
 
@@ -215,7 +217,18 @@ def _write_launch(jobs: Sequence["LaunchedJob"], lines: "_JobMessages") -> None:
         with told_in_one_line(folder, "nothing has been measured yet"):
             folder.mkdir(parents=True)
     write_configs(wholes_of(job.plan for job in jobs))
+    _rename_rows(jobs)
     lines.say(f"what the jobs print: {_short(jobs[0].log.parent)}/NUMBER.log")
+
+
+def _rename_rows(jobs: Sequence["LaunchedJob"]) -> None:
+    """Give finished rows the labels that the user gives now: not by each job, while others measure."""
+    from harness.jobs.run_labels import rename_rows
+    from harness.launching.outcome import wholes_of
+    from harness.results.store import Store
+
+    for whole in wholes_of(job.plan for job in jobs):
+        rename_rows(whole, Store(whole.directory))
 
 
 def _remove_launch(jobs: Sequence["LaunchedJob"]) -> None:

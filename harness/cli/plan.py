@@ -96,8 +96,9 @@ def _printed_states(config: dict[str, Any]) -> dict[tuple[Any, str], str]:
     from harness.results.store import Store
 
     plan = Plan.of(config).with_control()
-    rows = finished_rows(Store(plan.directory), plan.cells)
-    plan = labelled_in_run(plan, rows.values())
+    store = Store(plan.directory)
+    rows = finished_rows(store, plan.cells)
+    plan = labelled_in_run(plan, store)
     states = {cell: plan.state(cell, rows.get(cell.id)) for cell in plan.cells}
     print(f"{plan.title}: {len(plan.cells)} cells in {plan.place}: {_state_counts(states.values())}")
     for explainer in plan.explainers:

@@ -76,6 +76,8 @@ def execute(chosen: argparse.Namespace) -> int:
     def measure(config: dict[str, Any]) -> int:
         launcher, statuses = launcher_of(config.pop("launcher", None)), [0]
         about = launched or LaunchContext(in_sweep(), swept)
+        if launcher == Here() and launched is None:
+            _tell_of_slurm(config)
         for each in configs_of_shards(about.labelled(config)):
             if launcher != Here() and launched is None:
                 launch.add(launcher, each, words_of_job(arguments), about)
@@ -98,6 +100,22 @@ def execute(chosen: argparse.Namespace) -> int:
         return max(status, launch.run())
     finally:
         supervisor.end()
+
+
+def _tell_of_slurm(config: Mapping[str, Any]) -> None:
+    """Say so if Slurm still has jobs of the run: they and this command measure what neither has finished."""
+    from harness.jobs.runtime import Runtime
+    from harness.launching.slurm import array_in_slurm
+    from harness.places import check_run_name, user_path
+
+    runtime, run = Runtime.of(config.get("runtime") or {}), check_run_name("run", str(config.get("run", "main")))
+    array = "" if runtime.quiet else array_in_slurm([user_path(runtime.runs) / run])
+    if array:
+        print(
+            f"Slurm has jobs of this run, number {array}: cells that neither they nor this command have finished are "
+            "measured twice; harness watch shows the jobs",
+            file=sys.stderr,
+        )
 
 
 def supervised(config: Mapping[str, Any]) -> bool:

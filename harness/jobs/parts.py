@@ -26,7 +26,7 @@ def measured_in_whole(whole: Plan, progress: Progress) -> tuple[Plan, Mapping[st
     store = Store(whole.directory)
     clear_places(store)
     rows = finished_rows(store, whole.cells)
-    whole = labelled_in_run(whole, rows.values())
+    whole = labelled_in_run(whole, store)
     pending = {cell.id for cell in whole.pending(rows)}
     if not pending:
         progress.say(f"{whole.title}: all {len(whole.cells)} cells are done in {whole.place}; nothing to measure")

@@ -16,8 +16,16 @@ MODEL_AND_DATA = ("model", "dataset")
 Row = Mapping[str, Any]
 
 
-def labelled_in_run(plan: Plan, rows: Iterable[Row]) -> Plan:
-    """The plan with labels for its model and data that fit the rows of its run.
+def labelled_in_run(plan: Plan, store: Store) -> Plan:
+    """The plan with labels for its model and data that fit the rows of its run: see ``labelled_among``.
+
+    A row counts although its scores are lost: what is measured again keeps its label.
+    """
+    return labelled_among(plan, store.latest(named=False).values())
+
+
+def labelled_among(plan: Plan, rows: Iterable[Row]) -> Plan:
+    """The plan with labels for its model and data that fit these rows.
 
     A model or data set that the rows know keeps its label there, unless the user gives one. A label by itself that
     belongs to another one in the run is followed by the options that differ. UserError where a label that the user
@@ -34,9 +42,12 @@ def row_of_labels(plan: Plan) -> Row:
     return {**labels, "config": {section: _identity(each) for section, each in chosen.items()}}
 
 
-def rename_rows(plan: Plan, store: Store, rows: Iterable[Row]) -> None:
-    """Write the rows of the plan's model and data once more under the labels that the user gives now."""
-    for row in rows:
+def rename_rows(plan: Plan, store: Store) -> None:
+    """Write the rows of the plan's model and data once more under the labels that the user gives now.
+
+    Nobody else measures them meanwhile: a row that came between would be hidden by the older one under its new label.
+    """
+    for row in store.latest(named=False).values():
         labels = {
             section: getattr(plan, section).label
             for section in MODEL_AND_DATA

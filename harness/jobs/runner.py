@@ -59,8 +59,8 @@ def run_plan(
     store = Store(plan.directory)
     moved = clear_places(store)
     rows = without_damaged_maps(plan, store, finished_rows(store, plan.cells))
-    plan = labelled_in_run(plan, rows.values())
-    rename_rows(plan, store, rows.values())
+    plan = labelled_in_run(plan, store)
+    rename_rows(plan, store)
     if moved:
         _write_plan(plan, store)
     if not _pending(plan, rows, watched) and not (watched and watched.resumes):

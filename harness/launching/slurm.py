@@ -98,20 +98,31 @@ def launch(jobs: Sequence[LaunchedJob], settings: Slurm, reports: Reports) -> No
 def check_no_jobs_in_slurm(runs: Iterable[Path], *, certain: bool = False) -> None:
     """UserError if Slurm still has jobs of an earlier launch of one of the runs.
 
+    If Slurm does not answer, it is a UserError if this must be ``certain``.
+    """
+    array = array_in_slurm(runs, certain=certain)
+    if array:
+        raise UserError(
+            f"Slurm has jobs of this run already, number {array}, expected one start at a time: harness watch "
+            f"shows them, scancel {array} ends them"
+        )
+
+
+def array_in_slurm(runs: Iterable[Path], *, certain: bool = False) -> str:
+    """The number of an array of one of the runs of which Slurm still has jobs; "" if there is none.
+
     If Slurm does not answer, it is a UserError if this must be ``certain``. Otherwise nothing more is asked, since the
     machine may have no Slurm.
     """
     for array in sorted({number for run in runs for number in _arrays_of(run)}):
         states = states_of(array)
-        if states is None and not certain:
-            return
-        if states is None:
+        if states is None and certain:
             raise UserError(f"squeue does not tell whether Slurm still has array {array} of this run: try again later")
+        if states is None:
+            break
         if any(state in (*RUNNING, *WAITING) for state, _ in states.values()):
-            raise UserError(
-                f"Slurm has jobs of this run already, number {array}, expected one start at a time: harness watch "
-                f"shows them, scancel {array} ends them"
-            )
+            return array
+    return ""
 
 
 def _arrays_of(run: Path) -> Iterator[str]:

@@ -201,6 +201,27 @@ def test_a_job_measures_under_the_label_that_it_is_given(tmp_path):
     assert set(read_cells(tmp_path / "night")["model"]) == {"toys:net(seed=1)"}
 
 
+def test_finished_rows_have_their_new_label_before_jobs_run_side_by_side(tmp_path, monkeypatch):
+    words = [*BLOCK, *QUIET[:-1], f"runtime.runs={tmp_path}"]
+    models = lambda: list(read_cells(tmp_path / "main")["model"].unique())
+    assert main(["run", *words, "explainer=saliency", "--quiet"]) == 0 and models() == ["toys:net"]
+    (tmp_path / "main" / "scores").rename(tmp_path / "lost")  # a row whose scores are lost keeps its label too
+    began = []
+
+    def launch(jobs, launcher, reports):
+        reports.ready()
+        began.extend([len(jobs), *models()])
+
+    monkeypatch.setattr(processes, "launch", launch)
+    launched = ["run", *words, "launcher=processes", "--quiet", "-m"]
+    assert main([*launched, "model.label=mine", "explainer=saliency,input_x_gradient"]) == 1
+    assert began == [2, "mine"]
+    assert main([*launched, "explainer=saliency,input_x_gradient"]) == 1 and began[2:] == [2, "mine"]
+    (tmp_path / "lost").rename(tmp_path / "main" / "scores")
+    assert main([*launched, "model.label=ours", "explainer=saliency"]) == 0 and len(began) == 4 and models() == ["ours"]
+    assert main(["plan", *words, "explainer=saliency"]) == 0
+
+
 @shows("precision")
 def test_a_precision_is_reached_by_one_job_for_each_block(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(processes, "launch", lambda *given: pytest.fail("a job was started"))
@@ -307,6 +328,11 @@ def test_a_run_that_slurm_still_has_is_not_started_again(tmp_path, jobs_of, prog
         other = [f"launcher={launcher}" if word == "launcher=slurm" else word for word in command]
         assert main(other) == 2 and "Slurm has jobs of this run already" in capsys.readouterr().err
         assert not list(tmp_path.glob("a/jobs")) + list(tmp_path.glob("b/config/*.json"))
+    here = [word for word in command if not word.startswith(("launcher", "-m", "run="))]
+    assert (
+        main([*here, "run=b", "protocol.samples=-1"]) == 2
+        and "Slurm has jobs of this run, number 7: cells that neither" in capsys.readouterr().err
+    )
     launches = lambda: sorted(path for run in "ab" for path in (tmp_path / run / "jobs").glob("*"))
     programs(squeue="echo '7_0|COMPLETED|'")
     assert main(command) == 2  # this sbatch says nothing
