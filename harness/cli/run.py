@@ -5,6 +5,7 @@ import contextlib
 import shlex
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.cli.overrides import OVERRIDES_HELP, USAGE, add_overrides, add_quiet, hydra_arguments
@@ -71,13 +72,13 @@ def execute(chosen: argparse.Namespace) -> int:
 
     arguments, supervisor, launch = hydra_arguments(chosen), Supervisor(), Launch(chosen.hydra)
     launched = None if chosen.launched is None else LaunchContext.of(chosen.launched)
-    swept = swept_options(arguments) if launched is None else launched.swept
+    swept, asked = swept_options(arguments) if launched is None else launched.swept, set[Path]()
 
     def measure(config: dict[str, Any]) -> int:
         launcher, statuses = launcher_of(config.pop("launcher", None)), [0]
         about = launched or LaunchContext(in_sweep(), swept)
         if launcher == Here() and launched is None:
-            _tell_of_slurm(config)
+            _tell_of_slurm(config, asked)
         for each in configs_of_shards(about.labelled(config)):
             if launcher != Here() and launched is None:
                 launch.add(launcher, each, words_of_job(arguments), about)
@@ -102,14 +103,19 @@ def execute(chosen: argparse.Namespace) -> int:
         supervisor.end()
 
 
-def _tell_of_slurm(config: Mapping[str, Any]) -> None:
-    """Say so if Slurm still has jobs of the run: they and this command measure what neither has finished."""
+def _tell_of_slurm(config: Mapping[str, Any], asked: set[Path]) -> None:
+    """Say so if Slurm still has jobs of the run: they and this command measure what neither has finished.
+
+    ``asked`` are the runs of which this command has asked; this one is added.
+    """
     from harness.jobs.runtime import Runtime
     from harness.launching.slurm import array_in_slurm
     from harness.places import check_run_name, user_path
 
     runtime, run = Runtime.of(config.get("runtime") or {}), check_run_name("run", str(config.get("run", "main")))
-    array = "" if runtime.quiet else array_in_slurm([user_path(runtime.runs) / run])
+    directory = user_path(runtime.runs) / run
+    array = "" if runtime.quiet or directory in asked else array_in_slurm([directory])
+    asked.add(directory)
     if array:
         print(
             f"Slurm has jobs of this run, number {array}: cells that neither they nor this command have finished are "
