@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import harness
+from budgets import small
 from harness.errors import NotApplicable, UserError
 from harness.registry import EXPLAINERS
 from small_nets import few_steps, inputs_of, small_net
@@ -191,7 +192,9 @@ def test_a_quantised_model_is_explained_by_its_outputs_and_else_refused_in_one_l
         for name in LOCAL:
             net = QUANTISED[kind]()  # a new one for each: observers move with every input that an explainer makes
             try:
-                found = harness.explain(name, net, inputs_of("image"), TARGETS, train=TRAIN)
+                found = harness.explain(
+                    name, net, inputs_of("image"), TARGETS, train=TRAIN, **small(EXPLAINERS[name], samples=100)
+                )
             except NotApplicable as reason:
                 assert "\n" not in str(reason), name
             else:
