@@ -26,7 +26,7 @@ def told_apart(scores: Mapping[str, np.ndarray], limits: tuple[float, float] | N
         seen = {name: within(limits, values, name) for name, values in seen.items()}
     gaps = difference(*seen.values())
     bets = SymmetricBets(2) if limits is None else BoundedBets(2)
-    who, largest = np.arange(2), np.zeros(2)
+    who, largest = slice(None), np.zeros(2)  # a slice is quicker than indices
     for gap in gaps if limits is None else gaps / (limits[1] - limits[0]):
         bets.bet(who, np.array([gap, -gap]))
         largest = np.maximum(largest, bets.log_wealth)

@@ -28,7 +28,7 @@ class BoundedBets:
         self.log_wealth = np.zeros(count)
         self.seen, self.sums, self.squares = np.zeros(count), np.zeros(count), np.zeros(count)
 
-    def bet(self, who: np.ndarray, differences: np.ndarray) -> None:
+    def bet(self, who: np.ndarray | slice, differences: np.ndarray) -> None:
         """Bet against the candidates ``who`` (n,), whose opponents score higher by ``differences`` (n,)."""
         n = self.seen[who] + 1
         mean = self.sums[who] / n
@@ -51,7 +51,7 @@ class SymmetricBets:
         self.sums, self.squares = np.zeros(count), np.zeros(count)
         self.scale = np.zeros(count)  # the largest difference so far, to which sums and squares are relative
 
-    def bet(self, who: np.ndarray, differences: np.ndarray) -> None:
+    def bet(self, who: np.ndarray | slice, differences: np.ndarray) -> None:
         """Bet against the candidates ``who`` (n,), whose opponents score higher by ``differences`` (n,)."""
         scale, squares = self.scale[who], self.squares[who]
         known = (scale > 0) & (squares > 0)

