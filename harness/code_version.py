@@ -16,7 +16,7 @@ import importlib.util
 import inspect
 import textwrap
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from types import CodeType
 from typing import Any
@@ -177,6 +177,7 @@ def _is_module(name: str) -> bool:
     return spec is not None and (spec.origin or "").endswith(".py")
 
 
+@lru_cache(maxsize=64)  # the file of a user's item is read again for every cell, and parsed if it has changed
 def normal_form(source: str) -> str:
     """A source's syntax tree as text, without docstrings, annotations and the wording of messages."""
     return _form(ast.parse(source))
