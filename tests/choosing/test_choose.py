@@ -136,7 +136,7 @@ class Sizes(nn.Module):
 
 
 def test_where_all_candidates_are_dear_the_cheapest_of_them_start():
-    model, data = linear_world(n=60)
+    model, data = linear_world(n=40)
     few = {"background": 0}
     dear = [{"name": "shapley_sampling", **few}, {"name": "kernel_shap", **few}]
     choice = harness.choose(model, data, candidates=dear, tune=False)

@@ -13,7 +13,7 @@ from harness.jobs.recorders import FrameRecorder
 from harness.models.black_box import loaded_model
 from harness.registry import DATASETS, EXPLAINERS, METRICS, MODELS
 
-ROWS = [4, 1, 6]
+ROWS = [4, 1, 3]  # of two batches, out of their order
 CASES = {
     "digits": ("digits_cnn", "digits", ["saliency", "lime", "random"], ["srg", "random_logit"]),
     "photos": ("lite0", "photos", ["saliency", "grad_cam"], ["srg", "pointing_game"]),
@@ -37,7 +37,7 @@ def test_some_samples_have_the_scores_that_they_have_among_all(case):
     metrics = [{"name": name, **small(METRICS[name], steps=4)} for name in metrics]
     loaded = loaded_model(choose_one(MODELS, model).make())
     data = choose_one(DATASETS, dataset).make()
-    stage = set_stage(loaded, data, Protocol(samples=8, explain_batch=3), torch.device("cpu"))
+    stage = set_stage(loaded, data, Protocol(samples=5, explain_batch=3), torch.device("cpu"))
     chosen = stage_of_samples(stage, ROWS)
     whole, part = scores(stage, explainers, metrics), scores(chosen, explainers, metrics)
     ids = [stage.data.ids[row] for row in ROWS]
