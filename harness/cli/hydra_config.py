@@ -100,7 +100,7 @@ def _files_may_sweep(arguments: Sequence[str], reached: Set[str] | None) -> bool
     ``reached`` are the words of the files that the arguments reach; None if they are not known.
     """
     set_by_hand = any("hydra" in argument for argument in arguments)
-    return reached is None or set_by_hand or not reached.isdisjoint(RunMode.__members__)
+    return reached is None or set_by_hand or RunMode.MULTIRUN.name in reached
 
 
 def _check_parts(parts: Sequence[Sequence[str]]) -> None:

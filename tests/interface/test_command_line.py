@@ -13,6 +13,8 @@ import pytest
 import yaml
 
 from harness import conf
+from harness.cli import hydra_config
+from harness.cli.groups import names_in_reach
 from harness.cli.main import main
 from harness.registry import DATASETS, EXPLAINERS, METRICS, MODELS
 
@@ -391,3 +393,9 @@ def test_no_family_hides_a_registered_name():
     for group, registry in groups.items():
         files = {path.stem for root in conf.__path__ for path in Path(root, group).glob("*.yaml")}
         assert not files & set(registry), group
+
+
+def test_a_file_that_makes_a_command_a_sweep_is_known_without_composing_it():
+    for word, may in (("experiment=tradeoff", True), ("hydra.mode=MULTIRUN", True), ("experiment=digits", False)):
+        assert hydra_config._files_may_sweep([word], names_in_reach([word])) == may
+    assert hydra_config._files_may_sweep([], None)  # files of the user's own may say anything
