@@ -247,6 +247,8 @@ def _same_contents(now: Any, before: dict[str, Any], aside: frozenset[str]) -> b
     """Whether a dict holds the same objects under the same names in the same order, those set ``aside`` left out."""
     if not isinstance(now, dict):
         return False
+    if not now and not before:  # so it is with most dicts of a module, and every module has a dozen
+        return True
     names, expected = ([name for name in each if name not in aside] for each in (now, before))
     return names == expected and all(now[name] is before[name] for name in expected)
 

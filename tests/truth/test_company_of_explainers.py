@@ -8,8 +8,14 @@ import torch
 from torch import nn
 
 import harness
+from harness.engine.block import explain_each
+from harness.engine.item_guard import Failure, ItemGuard
+from harness.engine.protocol import Protocol
+from harness.engine.selection import choose_several
+from harness.engine.stage import set_stage
 from harness.explainers._lrp_composites import COMPOSITES
 from harness.registry import EXPLAINERS
+from harness.sources import LoadedModel
 
 SEED = int(os.environ["HARNESS_TEST_SEED"])
 BASELINES = ("zero", "mean", "uniform_noise")
@@ -293,22 +299,23 @@ class World:
 
     def measure(self, explainers):
         """The fingerprints (N,) of the maps of all explainers explained together, by label."""
-        frame = harness.evaluate(
-            self.net,
-            harness.Data(
-                self.inputs,
-                self.targets,
-                train_labels=self.train_labels,
-                value_range=(-4.0, 4.0),
-                truth=self.truth,
-                modality=self.modality,
-            ),
-            explainers=explainers,
-            metrics=[fingerprint],
+        data = harness.Data(
+            self.inputs,
+            self.targets,
             train=self.train,
+            train_labels=self.train_labels,
+            value_range=(-4.0, 4.0),
+            truth=self.truth,
+            modality=self.modality,
         )
-        assert (frame.status == "ok").all(), frame[frame.status != "ok"].error.unique()
-        return {label: rows.value.to_numpy() for label, rows in frame.groupby("explainer")}
+        stage = set_stage(LoadedModel(self.net), data, Protocol(target="given"), torch.device("cpu"))
+        found, settings = {}, {"alone": True, "warm_up": False, "audited": False}  # maps do not depend on these
+        for chosen, explained in explain_each(
+            stage, choose_several(EXPLAINERS, explainers), ItemGuard(stage), **settings
+        ):
+            assert not isinstance(explained, Failure), explained
+            found[chosen.label] = fingerprint(torch.cat(explained.parts)).numpy()
+        return found
 
     def alone(self, label, options):
         """The fingerprints of one explainer."""
@@ -317,10 +324,10 @@ class World:
         return self.known[label]
 
 
-def fingerprint(batch):
-    """A number that any two maps differ in."""
-    raw = batch.raw.flatten(1).double()
-    return raw @ (1 + torch.arange(raw.shape[1], device=raw.device).double()).cos()
+def fingerprint(maps):
+    """A number (N,) that any two maps differ in."""
+    maps = maps.flatten(1).double()
+    return maps @ (1 + torch.arange(maps.shape[1]).double()).cos()
 
 
 def pictures():

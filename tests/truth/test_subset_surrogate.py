@@ -1,7 +1,6 @@
 """Correlations with a surrogate: exact where the truth is known, nearer to it than draws, and fair to all maps."""
 
 import itertools
-import os
 
 import pytest
 import torch
@@ -11,15 +10,9 @@ from harness.metrics import _subset_surrogate
 from harness.metrics._similarity import pearson
 from metric_worlds import SHAPES, Additive, Constant, Hash, Interacting, draw, generator, scores
 
-SEED = int(os.environ["HARNESS_TEST_SEED"])
 NAMES = ("sensitivity_n", "seg_sensitivity_n", "faithfulness_correlation")
 ZERO = {"baseline": "zero"}
 GROUPED = {"seg_sensitivity_n": {"segments": "grid:4"}}
-
-
-@pytest.fixture(params=[SEED, 1], ids=lambda seed: f"seed={seed}")
-def seed(request):
-    return request.param
 
 
 @pytest.mark.parametrize("kind", SHAPES)

@@ -118,6 +118,17 @@ def _torchvision(name: str) -> Callable[[], nn.Module]:
     return make
 
 
+def _efficientnet_b0() -> nn.Module:
+    """As ``_torchvision``, and no block is repeated more than once: further repetitions are no other kind of layer."""
+    from torchvision import models
+
+    model = models.efficientnet_b0(weights=None, num_classes=5)
+    for stage in model.features:
+        if type(stage) is nn.Sequential:  # its subclasses are single blocks
+            del stage[2:]
+    return _narrow(model)
+
+
 def _vit() -> nn.Module:
     """torchvision's vision transformer, small."""
     from torchvision.models import VisionTransformer
@@ -151,7 +162,12 @@ def _timm_vit() -> nn.Module:
 def _lite0() -> nn.Module:
     from harness.models.lite0 import EfficientNetLite0
 
-    return _narrow(EfficientNetLite0(), classes=1000)
+    model, kept = EfficientNetLite0(), []
+    for block in model.blocks:  # no block is repeated more than once, as in EfficientNet-B0 above
+        if not (block.skip and kept[-1].skip):
+            kept.append(block)
+    model.blocks = nn.Sequential(*kept)
+    return _narrow(model, classes=1000)
 
 
 def _text_classifier() -> nn.Module:
@@ -183,9 +199,7 @@ NETS = {
     "CNN of reused modules": Net(ReusingCNN, (3, 24, 24), CONVOLUTIONAL | KINKED),
     "resnet18": Net(_torchvision("resnet18"), (3, 64, 64), CONVOLUTIONAL | KINKED, options=_few_channels("layer1")),
     "vgg11_bn": Net(_torchvision("vgg11_bn"), (3, 64, 64), CONVOLUTIONAL | KINKED, options=_few_channels("features.0")),
-    "efficientnet_b0": Net(
-        _torchvision("efficientnet_b0"), (3, 64, 64), CONVOLUTIONAL | GATED, options=_few_channels("features.1")
-    ),
+    "efficientnet_b0": Net(_efficientnet_b0, (3, 64, 64), CONVOLUTIONAL | GATED, options=_few_channels("features.1")),
     "ConvNeXt": Net(_convnext, (3, 32, 32), CONVOLUTIONAL | GATED, options=_few_channels("features.1")),
     "Swin transformer": Net(_swin, (3, 32, 32), TABULAR | GATED | ATTENTION_MAPS, options=_few_channels("features.1")),
     "vision transformer": Net(_vit, (3, 32, 32), TABULAR | GATED),
