@@ -122,7 +122,7 @@ class Case:
     def __init__(self, modality, seed, nets=NETS):
         seed_torch(seed)
         make, shape = nets[modality]
-        self.kind, self.modality = modality, modality.split()[-1]  # a grey image is an image
+        self.kind, self.modality, self.seed = modality, modality.split()[-1], seed  # a grey image is an image
         self.model = make().eval().requires_grad_(False)
         rows = 120 if self.modality == "table" else 60  # more than the usual background
         self.inputs, self.train = torch.randn(5, *shape), torch.randn(rows, *shape)

@@ -1,6 +1,7 @@
 """What every registered metric promises, on every modality it serves."""
 
 import copy
+import functools
 import math
 import os
 import re
@@ -12,7 +13,7 @@ from torch import nn
 import harness
 from harness.metric_facts import what_it_asks
 from harness.registry import EXPLAINERS, METRICS
-from pairs import LOOKING_AT_MAPS, SCORED, WITHOUT_EXPLAINER, small_options
+from pairs import LOOKING_AT_MAPS, SCORED, WITHOUT_EXPLAINER, Case, small_options
 
 scored_on = pytest.mark.parametrize("pair", **SCORED)
 
@@ -27,6 +28,8 @@ ALONE_HERE_ALONE = (
     *("grid_pointing", "focus", "difull", "dipart", "target_sensitivity", "plausibility_iou_f1"),
     *("minimal_subset", "impact_score", "impact_coverage", "aic", "sic"),
 )
+# Kinds of metrics that look at nothing but maps, model and data, unless they say that they need an explainer.
+OF_MAPS_ALONE = ("faithfulness", "complexity", "localisation")
 # What explains again, what counts rises of the score as 0 (so that improbable classes have no order), what compares
 # with training inputs, what is undefined unless the explained class is predicted (and, for some, lost when the image is
 # blurred), and yes or no have tests of their own.
@@ -42,7 +45,8 @@ FAITHFUL = [
 
 def scored(entry, case, attributions, rows=slice(None), **options):
     """Scores of the case's samples, or a skipped test where the metric declines."""
-    explainer = "input_x_gradient"
+    # It explains again, which takes as long as many a metric: given to those that ask for it, or for what it declares.
+    explainer = None if "explainer" not in entry.needs and entry.kind in OF_MAPS_ALONE else "input_x_gradient"
     if entry.name == "completeness":
         options = {"baseline": "zero", **options}
     try:
@@ -69,10 +73,17 @@ def scored(entry, case, attributions, rows=slice(None), **options):
         pytest.skip(f"not applicable to {case.kind}: {reason}")
 
 
-def attributions_of(case):
+@functools.cache
+def _attributions(kind, seed):
+    case = Case(kind, seed)
     return harness.explain(
         "input_x_gradient", case.model, harness.Data(case.inputs, case.targets, modality=case.modality)
     )
+
+
+def attributions_of(case):
+    """The attributions of the case's samples, computed once for all metrics."""
+    return _attributions(case.kind, case.seed).clone()
 
 
 def assert_close(first, second):
