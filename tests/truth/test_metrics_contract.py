@@ -139,7 +139,6 @@ EVERY_KIND = [
     and (kind in ("grey", "colour") or metric not in OF_IMAGES)
     and (kind != "table" or not needs_neighbours(metric, options))
 ]
-EVERY = [(metric, number) for metric, cases in CASES.items() for number in range(len(cases))]
 
 
 def to_zero(model, inputs, targets, *, baseline="zero"):
@@ -190,18 +189,28 @@ def test_every_metric_is_held_here():
 
 @pytest.mark.parametrize(("metric", "number", "kind"), EVERY_KIND)
 def test_a_sample_scores_alone_as_it_does_in_company_in_any_order_and_chunk(metric, number, kind):
+    """And the same seed gives the same bits, and nothing that is handed in is changed."""
     model, inputs, attributions, more = world(kind, SEED)
-    targets = torch.tensor([0, 1, 2, 0])
-    whole = scores(metric, model, inputs, attributions, options=CASES[metric][number], targets=targets, **more)
+    targets, options = torch.tensor([0, 1, 2, 0]), CASES[metric][number]
+    before = [inputs.clone(), attributions.clone(), *(p.detach().clone() for p in model.parameters())]
+    state = torch.get_rng_state()
+    whole = scores(metric, model, inputs, attributions, options=options, targets=targets, **more)
+    assert all(torch.equal(a, b) for a, b in zip(before, [inputs, attributions, *model.parameters()], strict=True))
+    assert torch.equal(torch.get_rng_state(), state)
     assert whole.values.isfinite().all() and whole.values.shape == (4,)
-    assert_within_span(METRICS[metric], CASES[metric][number], whole.values)
+    assert_within_span(METRICS[metric], options, whole.values)
+    if whole.curves is not None:
+        assert_says_where_points_are(METRICS[metric], options, whole.curves.shape[1])
+    if kind == "colour":
+        again = scores(metric, model, inputs, attributions, options=options, targets=targets, **more)
+        assert torch.equal(again.values, whole.values)
     for rows, chunk in (([2], 1), ([3, 1, 1, 0], 5)):
         part = scores(
             metric,
             model,
             inputs[rows],
             attributions[rows],
-            options=CASES[metric][number],
+            options=options,
             targets=targets[rows],
             chunk=chunk,
             **more | {name: more[name][rows] for name in ("masks", "truth")},
@@ -211,21 +220,6 @@ def test_a_sample_scores_alone_as_it_does_in_company_in_any_order_and_chunk(metr
             torch.testing.assert_close(part.curves, whole.curves[rows], rtol=1e-4, atol=1e-5, msg=f"seed={SEED}")
         if whole.tied is not None:
             assert torch.equal(part.tied, whole.tied[rows])
-
-
-@pytest.mark.parametrize(("metric", "number"), EVERY)
-def test_the_same_seed_gives_the_same_bits_and_nothing_handed_in_is_changed(metric, number):
-    model, inputs, attributions, more = world("colour", SEED)
-    before = [inputs.clone(), attributions.clone(), *(p.detach().clone() for p in model.parameters())]
-    state = torch.get_rng_state()
-    first, second = (
-        scores(metric, model, inputs, attributions, options=CASES[metric][number], **more) for _ in range(2)
-    )
-    assert torch.equal(first.values, second.values)
-    assert all(torch.equal(a, b) for a, b in zip(before, [inputs, attributions, *model.parameters()], strict=True))
-    assert torch.equal(torch.get_rng_state(), state)
-    if first.curves is not None:
-        assert_says_where_points_are(METRICS[metric], CASES[metric][number], first.curves.shape[1])
 
 
 def assert_says_where_points_are(entry, given, count):
