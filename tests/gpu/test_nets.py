@@ -1,7 +1,5 @@
 """Explainers on kinds of nets whose layers a GPU computes by other kernels than a CPU."""
 
-from functools import cache
-
 import pytest
 import torch
 from torch import nn
@@ -64,9 +62,8 @@ NETS = {
 }
 
 
-@cache
 def explained_and_scored(name, device):
-    """Maps per explainer, and the rows of an evaluation, on a device; once where the device is the CPU itself."""
+    """Maps per explainer, and the rows of an evaluation, on a device."""
     make, shape, modality = NETS[name]
     torch.manual_seed(0)
     model = make().eval().requires_grad_(False)
