@@ -28,6 +28,7 @@ from test_explainers_speed import MEASURED, explaining_of  # noqa: E402
 PAGE, MARK = ROOT / "docs" / "speed.md", "memory table"
 COUNT = 16
 BUDGETS = {"samples": 32, "permutations": 2, "steps": 4, "repeats": 1, "draws": 4}
+FEWER = {"sobol_attribution": {"samples": 2}}  # each sample takes as many passes as there are segments
 LEFT_OUT = ("ablation_cam", "agi", "score_cam", "vit_cx", "exact_shapley")  # thousands of passes for a sample
 COLUMNS = 3  # of explainers side by side
 
@@ -46,7 +47,9 @@ def main(log: Path | None) -> None:
         if name in LEFT_OUT or name in found:
             continue
         try:
-            explaining, samples = explaining_of(name, model, inputs, targets, default_chunk(inputs), BUDGETS)
+            explaining, samples = explaining_of(
+                name, model, inputs, targets, default_chunk(inputs), BUDGETS | FEWER.get(name, {})
+            )
             found[name] = f"{explain_measured(explaining, samples, 0.0, True)[1].peak_memory_mb[0].item():.0f}"
         except NotApplicable as reason:
             print(f"{name}: {one_line(reason)}", flush=True)
