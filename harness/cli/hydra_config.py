@@ -5,13 +5,11 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from itertools import product
 from typing import Any
 
 import hydra
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.hydra import Hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Glob
@@ -48,9 +46,14 @@ from harness.errors import UserError, printable, unknown
 from harness.places import temporary_folder
 from harness.registry import METRICS
 
+try:
+    from hydra._internal.hydra import Hydra
+except ImportError:  # a later version of Hydra has it elsewhere: it composes once more, with the same result
+    Hydra = None
+
 QUOTED_OR_COLON = re.compile(r""""(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|\\:""")
 EXPLAINERS, OUR_METRICS = CATALOGUES["explainer"], CATALOGUES["metric"]
-MOST_KEPT = 100  # validated configurations of a sweep that wait for their jobs; each takes some megabytes
+MOST_KEPT = 1000  # validated configurations of a sweep that wait for their jobs; each takes some tenths of a megabyte
 OFFERED: dict[tuple[str, str], str] = {}  # the choices that Hydra has, by their groups and names
 
 
@@ -231,38 +234,44 @@ def _composing_once(mode_is_typed: bool) -> Iterator[None]:
     see whether a file makes the command a sweep, which is not necessary where that is known (``mode_is_typed``). And
     it composes all jobs of a sweep to see whether one is refused, and each again when it begins.
     """
-    compose, validated = ConfigLoaderImpl.load_sweep_config, dict[tuple[str, ...], DictConfig]()
+    with ExitStack() as changes:
+        changes.enter_context(_method_replaced(ConfigStore, "__deepcopy__", lambda self, memo: self))
+        changes.enter_context(_method_replaced(Sweeper, "validate_batch_is_legal", _validate_and_keep))
+        if mode_is_typed and Hydra is not None:
+            changes.enter_context(_method_replaced(Hydra, "get_mode", lambda *_, **__: None))
+        yield
 
-    def validate(self: Sweeper, batch: Sequence[Sequence[str]]) -> None:
-        loader = self.hydra_context.config_loader
-        for overrides in batch:
-            config = compose(loader, self.config, list(overrides))
-            if len(validated) < MOST_KEPT:
-                validated[tuple(overrides)] = config
 
-    def composed(self: ConfigLoaderImpl, config: DictConfig, overrides: list[str]) -> DictConfig:
-        found = validated.pop(tuple(overrides), None)
-        return compose(self, config, overrides) if found is None else found
+def _validate_and_keep(sweeper: Sweeper, batch: Sequence[Sequence[str]]) -> None:
+    """Compose the jobs of a sweep, each of which gets what was composed here when it begins."""
+    context = getattr(sweeper, "hydra_context", None)
+    loader = sweeper.config_loader if context is None else context.config_loader
+    compose, validated = type(loader).load_sweep_config.__get__(loader), dict[tuple[str, ...], DictConfig]()
+    for overrides in batch:
+        config = compose(master_config=sweeper.config, sweep_overrides=list(overrides))
+        if len(validated) < MOST_KEPT:
+            validated[tuple(overrides)] = config
 
-    changes = [
-        (ConfigStore, "__deepcopy__", lambda self, memo: self),
-        (Sweeper, "validate_batch_is_legal", validate),
-        (ConfigLoaderImpl, "load_sweep_config", composed),
-    ]
-    if mode_is_typed:
-        changes.append((Hydra, "get_mode", lambda *_, **__: None))
+    def composed(master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        found = validated.pop(tuple(sweep_overrides), None)
+        return compose(master_config, sweep_overrides) if found is None else found
+
+    loader.load_sweep_config = composed  # of this one loader, which Hydra makes for one command
+
+
+@contextmanager
+def _method_replaced(owner: type, name: str, function: Callable[..., Any]) -> Iterator[None]:
+    """Replace a method of a class, or add it."""
     missing = object()
-    before = [(owner, name, vars(owner).get(name, missing)) for owner, name, _ in changes]
-    for owner, name, function in changes:
-        setattr(owner, name, function)
+    before = vars(owner).get(name, missing)
+    setattr(owner, name, function)
     try:
         yield
     finally:
-        for owner, name, function in before:
-            if function is missing:
-                delattr(owner, name)
-            else:
-                setattr(owner, name, function)
+        if before is missing:
+            delattr(owner, name)
+        else:
+            setattr(owner, name, before)
 
 
 def words_of_job(arguments: Sequence[str]) -> list[str]:
@@ -455,9 +464,9 @@ def _offer_registry(wanted: Set[str] | None) -> None:
 
 def _offer(group: str, name: str, node: Mapping[str, Any]) -> None:
     """Make a node a choice, unless it is one already: Hydra takes long to convert hundreds of them."""
-    known = repr(node)  # equal nodes may have values of different types
-    if OFFERED.get((group, name)) != known:
-        ConfigStore.instance().store(group=group, name=name, node=node)
+    store, known = ConfigStore.instance(), repr(node)  # equal nodes may have values of different types
+    if OFFERED.get((group, name)) != known or f"{name}.yaml" not in store.repo.get(group, {}):
+        store.store(group=group, name=name, node=node)
         OFFERED[group, name] = known
 
 

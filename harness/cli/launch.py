@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -149,7 +150,8 @@ class Launch:
                 if not lines.started:  # there was no launch
                     _remove_launch(jobs)
                 raise
-        else:
+        elif any(each.named for job in jobs for each in (job.plan.model, job.plan.dataset)):
+            check_no_jobs_in_slurm({job.run for job in jobs})
             _rename_rows(jobs)
         status = _print_outcome(jobs, lines.refused)
         return MISTAKE if status and lines.refused else status
@@ -227,8 +229,9 @@ def _rename_rows(jobs: Sequence["LaunchedJob"]) -> None:
     from harness.launching.outcome import wholes_of
     from harness.results.store import Store
 
+    stores = cache(Store)  # which keeps the rows that it has read
     for whole in wholes_of(job.plan for job in jobs):
-        rename_rows(whole, Store(whole.directory))
+        rename_rows(whole, stores(whole.directory))
 
 
 def _remove_launch(jobs: Sequence["LaunchedJob"]) -> None:

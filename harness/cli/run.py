@@ -106,14 +106,17 @@ def execute(chosen: argparse.Namespace) -> int:
 def _tell_of_slurm(config: Mapping[str, Any], asked: set[Path]) -> None:
     """Say so if Slurm still has jobs of the run: they and this command measure what neither has finished.
 
-    ``asked`` are the runs of which this command has asked; this one is added.
+    ``asked`` are the runs of which this command has asked; this one is added. UserError if a label is given: rows that
+    the jobs write meanwhile would not have it.
     """
     from harness.jobs.runtime import Runtime
-    from harness.launching.slurm import array_in_slurm
+    from harness.launching.slurm import array_in_slurm, check_no_jobs_in_slurm
     from harness.places import check_run_name, user_path
 
     runtime, run = Runtime.of(config.get("runtime") or {}), check_run_name("run", str(config.get("run", "main")))
     directory = user_path(runtime.runs) / run
+    if any(isinstance(each, Mapping) and each.get("label") for each in (config.get("model"), config.get("dataset"))):
+        check_no_jobs_in_slurm([directory])
     array = "" if runtime.quiet or directory in asked else array_in_slurm([directory])
     asked.add(directory)
     if array:

@@ -7,7 +7,7 @@ from typing import Any
 from harness.jobs.finished import finished_rows
 from harness.jobs.plan import Plan
 from harness.jobs.progress import Progress
-from harness.jobs.run_labels import labelled_in_run
+from harness.jobs.run_labels import labelled_in_run, rename_rows
 from harness.jobs.runner import clear_places
 from harness.results.store import Store
 
@@ -27,6 +27,7 @@ def measured_in_whole(whole: Plan, progress: Progress) -> tuple[Plan, Mapping[st
     clear_places(store)
     rows = finished_rows(store, whole.cells)
     whole = labelled_in_run(whole, store)
+    rename_rows(whole, store)
     pending = {cell.id for cell in whole.pending(rows)}
     if not pending:
         progress.say(f"{whole.title}: all {len(whole.cells)} cells are done in {whole.place}; nothing to measure")

@@ -45,8 +45,11 @@ def row_of_labels(plan: Plan) -> Row:
 def rename_rows(plan: Plan, store: Store) -> None:
     """Write the rows of the plan's model and data once more under the labels that the user gives now.
 
-    Nobody else measures them meanwhile: a row that came between would be hidden by the older one under its new label.
+    Nobody else should measure them meanwhile: a new row that came in between would be hidden by the older one under its
+    new label.
     """
+    if not any(getattr(plan, section).named for section in MODEL_AND_DATA):
+        return
     for row in store.latest(named=False).values():
         labels = {
             section: getattr(plan, section).label

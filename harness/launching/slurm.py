@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -114,7 +114,7 @@ def array_in_slurm(runs: Iterable[Path], *, certain: bool = False) -> str:
     If Slurm does not answer, it is a UserError if this must be ``certain``. Otherwise nothing more is asked, since the
     machine may have no Slurm.
     """
-    for array in sorted({number for run in runs for number in _arrays_of(run)}):
+    for array in sorted({_last_array(run) for run in runs} - {""}):
         states = states_of(array)
         if states is None and certain:
             raise UserError(f"squeue does not tell whether Slurm still has array {array} of this run: try again later")
@@ -125,16 +125,18 @@ def array_in_slurm(runs: Iterable[Path], *, certain: bool = False) -> str:
     return ""
 
 
-def _arrays_of(run: Path) -> Iterator[str]:
-    """The numbers of the arrays of all launches of a run.
+def _last_array(run: Path) -> str:
+    """The number of the array of the last launch of a run by Slurm; "" if there is none.
 
-    A file that holds no number, or is a link or a pipe, is skipped: a run may come from somebody else.
+    Earlier arrays have ended, since no launch begins before. A file that holds no number, or is a link or a pipe, is
+    skipped: a run may come from somebody else.
     """
-    for path in run.glob(f"{JOBS}/*/{ARRAY_FILE}"):
+    for path in sorted(run.glob(f"{JOBS}/*/{ARRAY_FILE}"), reverse=True):
         with suppress(OSError), opened(path) as file:
             number = file.read(LONGEST_NUMBER + 1).strip()
             if number.isdigit() and len(number) <= LONGEST_NUMBER:
-                yield number.decode("ascii")
+                return number.decode("ascii")
+    return ""
 
 
 def _follow(jobs: dict[str, LaunchedJob], array: str, reports: Reports) -> None:

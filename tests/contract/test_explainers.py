@@ -49,14 +49,14 @@ def assert_close(first, second):
 BLIND_TO_NOISE = ("smoothgrad_cam_pp",)
 
 
-first_maps = {}  # of the first test, by explainer and kind of net: those of all samples together in the second
+first_maps = {}  # of the first test, by explainer, kind of net and seed: those of all samples together in the second
 
 
 @served
 def test_its_maps_are_finite_of_an_accepted_shape_and_those_of_the_seed_and_it_changes_nothing(explainer, case):
     state, inputs, random = copy.deepcopy(case.model.state_dict()), case.inputs.clone(), torch.random.get_rng_state()
     first = explained(explainer, case)
-    first_maps[explainer.name, case.kind] = first.clone()
+    first_maps[explainer.name, case.kind, case.seed] = first.clone()
     assert all(torch.equal(state[name], tensor) for name, tensor in case.model.state_dict().items())
     assert torch.equal(case.inputs, inputs) and torch.equal(torch.random.get_rng_state(), random)
     assert not any(module._forward_hooks or module._backward_hooks for module in case.model.modules())
@@ -80,7 +80,7 @@ def test_its_maps_are_finite_of_an_accepted_shape_and_those_of_the_seed_and_it_c
 @served
 def test_a_sample_alone_is_explained_as_in_company_and_in_any_order(explainer, case):
     keeps(explainer, "company")
-    together = first_maps.get((explainer.name, case.kind))
+    together = first_maps.get((explainer.name, case.kind, case.seed))
     together = explained(explainer, case) if together is None else together
     for rows in ([2], [4, 0, 3]):
         assert_close(explained(explainer, case, rows), together[rows])

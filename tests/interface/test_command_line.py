@@ -6,11 +6,15 @@ import shlex
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
+from hydra._internal.hydra import Hydra
+from hydra.core.config_store import ConfigStore
+from hydra.plugins.sweeper import Sweeper
 
 from harness import conf
 from harness.cli import hydra_config
@@ -393,6 +397,27 @@ def test_no_family_hides_a_registered_name():
     for group, registry in groups.items():
         files = {path.stem for root in conf.__path__ for path in Path(root, group).glob("*.yaml")}
         assert not files & set(registry), group
+
+
+def test_composing_once_gives_what_hydra_composes_and_leaves_it_as_it_was(monkeypatch, tmp_path):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nhydra: {mode: MULTIRUN}\n")
+    small = ["model=digits_cnn", "dataset=digits", "metric=srg", "run=x"]
+    before = Sweeper.validate_batch_is_legal, Hydra.get_mode
+    for words, jobs in (
+        (["explainer=saliency"], 1),
+        (["-m", "explainer=saliency", "protocol.seed=1,0,1"], 3),
+        (["-m", "explainer=saliency,rise", "protocol.seed=0,1", "hydra.sweeper.max_batch_size=1"], 4),
+        (["--config-dir", str(tmp_path), "experiment=mine", "explainer=saliency", "protocol.seed=0,1"], 2),
+    ):
+        once, plain = [], []
+        assert hydra_config.for_each_job([*words, *small], once.append) == 0
+        with monkeypatch.context() as changes:
+            changes.setattr(hydra_config, "_composing_once", lambda mode_is_typed: nullcontext())
+            assert hydra_config.for_each_job([*words, *small], plain.append) == 0
+        assert once == plain and len(once) == jobs
+        assert (Sweeper.validate_batch_is_legal, Hydra.get_mode) == before
+        assert "__deepcopy__" not in vars(ConfigStore)
 
 
 def test_a_file_that_makes_a_command_a_sweep_is_known_without_composing_it():

@@ -40,8 +40,7 @@ EQUAL_BY_DEFINITION = {
 def tried(request):
     """A net, the error of every explainer that was tried on it and failed, and the maps of the others.
 
-    Each explainer is called on two samples and on one, under the guards of a run. Its maps are not audited: an audit
-    would explain the samples twice more, and no test here asks for what it finds.
+    Each explainer is called on two samples and on one, under the guards of a run, and its maps are audited.
     """
     net, seed = NETS[request.param], 20_261
     torch.manual_seed(seed)
@@ -58,7 +57,7 @@ def tried(request):
     stage = set_stage(LoadedModel(model), data, protocol, torch.device("cpu"))
     explainers = choose_several(EXPLAINERS, {name: _small(entry, net) for name, entry in EXPLAINERS.items()})
     errors, maps = {}, {}
-    for chosen, outcome in explain_each(stage, explainers, ItemGuard(stage), alone=True, warm_up=False, audited=False):
+    for chosen, outcome in explain_each(stage, explainers, ItemGuard(stage), alone=True, warm_up=False):
         if isinstance(outcome, Failure):
             errors[chosen.label] = outcome.error
         else:
