@@ -338,8 +338,8 @@ def test_a_model_without_another_form_is_called_on_real_inputs_only(compiled, mo
 
 
 @pytest.mark.skipif(not shutil.which("c++"), reason="needs a C++ compiler")
-def test_each_of_many_models_of_one_class_is_compiled(monkeypatch):
-    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 2)  # of 8, so that four models are many
+@torch._dynamo.config.patch(recompile_limit=2)  # in place of 8, so that four models are many
+def test_each_of_many_models_of_one_class_is_compiled():
     compiled = lambda: sum(torch._dynamo.utils.counters["stats"].values())
     for width in range(4):
         model = nn.Sequential(nn.Linear(5, 8 + width), nn.ReLU(), nn.Linear(8 + width, 3)).eval()

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import warnings
 from datetime import datetime
 from pathlib import Path
@@ -103,8 +104,9 @@ def test_running_a_finished_run_of_four_thousand_cells_again(tmp_path, benchmark
         store.write_scores(cell.id, {"sample": list("abcdefghij"), "value": [0.5] * 10})
         store.append({"cell": cell.id, "status": "ok", **about, **code, "value": 0.5, "config": config})
     again = many_cells(tmp_path, 80, 50)
+    started = time.perf_counter()
     benchmark.pedantic(run_plan, (again,), rounds=1)
-    figure("running a finished run of 4,000 cells again, seconds", benchmark.stats.stats.min, "<= 3")
+    figure("running a finished run of 4,000 cells again, seconds", time.perf_counter() - started, "<= 3")
 
 
 def test_masks_at_224_pixels_are_made_faster_than_a_model_takes_them(measure, figure, device):
