@@ -59,6 +59,11 @@ def main(log: Path | None) -> None:
                 file.write(f"{name} {found[name]}\n")
         whole = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
         print(f"{name}: {found[name]} MB (the process so far at most {whole:.0f} MB)", flush=True)
+        write_memory_table(found)  # also of a measurement that is ended before all are measured
+
+
+def write_memory_table(found: dict[str, str]) -> None:
+    """Put the megabytes of each explainer into the page, from the least to the most."""
     names = sorted(found, key=lambda name: float(found[name]))
     rows = -(-len(names) // COLUMNS)
     cells = [[f"`{name}`", f"{float(found[name]):,.0f}"] for name in names] + [["", ""]] * (rows * COLUMNS - len(names))
