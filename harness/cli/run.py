@@ -72,13 +72,13 @@ def execute(chosen: argparse.Namespace) -> int:
 
     arguments, supervisor, launch = hydra_arguments(chosen), Supervisor(), Launch(chosen.hydra)
     launched = None if chosen.launched is None else LaunchContext.of(chosen.launched)
-    swept, asked = swept_options(arguments) if launched is None else launched.swept, set[Path]()
+    swept, arrays = swept_options(arguments) if launched is None else launched.swept, dict[Path, str]()
 
     def measure(config: dict[str, Any]) -> int:
         launcher, statuses = launcher_of(config.pop("launcher", None)), [0]
         about = launched or LaunchContext(in_sweep(), swept)
         if launcher == Here() and launched is None:
-            _tell_of_slurm(config, asked)
+            _tell_of_slurm(config, arrays)
         for each in configs_of_shards(about.labelled(config)):
             if launcher != Here() and launched is None:
                 launch.add(launcher, each, words_of_job(arguments), about)
@@ -103,26 +103,30 @@ def execute(chosen: argparse.Namespace) -> int:
         supervisor.end()
 
 
-def _tell_of_slurm(config: Mapping[str, Any], asked: set[Path]) -> None:
+def _tell_of_slurm(config: Mapping[str, Any], arrays: dict[Path, str]) -> None:
     """Say so if Slurm still has jobs of the run: they and this command measure what neither has finished.
 
-    ``asked`` are the runs of which this command has asked; this one is added. UserError if a label is given: rows that
-    the jobs write meanwhile would not have it.
+    ``arrays`` are what Slurm has of the runs that this command has asked for; this one is added. UserError if a label
+    is given: rows that the jobs write meanwhile would not have it.
     """
     from harness.jobs.runtime import Runtime
     from harness.launching.slurm import array_in_slurm, check_no_jobs_in_slurm
     from harness.places import check_run_name, user_path
 
     runtime, run = Runtime.of(config.get("runtime") or {}), check_run_name("run", str(config.get("run", "main")))
-    directory = user_path(runtime.runs) / run
-    if any(isinstance(each, Mapping) and each.get("label") for each in (config.get("model"), config.get("dataset"))):
+    directory, sections = user_path(runtime.runs) / run, (config.get("model"), config.get("dataset"))
+    labelled = any(isinstance(each, Mapping) and each.get("label") for each in sections)
+    if runtime.quiet and not labelled:
+        return
+    known = directory in arrays
+    if not known:
+        arrays[directory] = array_in_slurm([directory])
+    if arrays[directory] and labelled:
         check_no_jobs_in_slurm([directory])
-    array = "" if runtime.quiet or directory in asked else array_in_slurm([directory])
-    asked.add(directory)
-    if array:
+    if arrays[directory] and not known and not runtime.quiet:
         print(
-            f"Slurm has jobs of this run, number {array}: cells that neither they nor this command have finished are "
-            "measured twice; harness watch shows the jobs",
+            f"Slurm has jobs of this run, number {arrays[directory]}: cells that neither they nor this command have "
+            "finished are measured twice; harness watch shows the jobs",
             file=sys.stderr,
         )
 
