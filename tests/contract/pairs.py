@@ -116,6 +116,15 @@ def small_options(entry, modality):
     return options
 
 
+# Kinds of metrics that look at nothing but maps, model and data, unless they say that they need an explainer.
+OF_MAPS_ALONE = ("faithfulness", "complexity", "localisation")
+
+
+def explainer_of(entry):
+    """The explainer that a metric is given: it explains again, which takes long, so only those that may ask get one."""
+    return None if "explainer" not in entry.needs and entry.kind in OF_MAPS_ALONE else "input_x_gradient"
+
+
 class Case:
     """A model with samples of one modality, drawn from a seed."""
 

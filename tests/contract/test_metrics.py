@@ -13,7 +13,7 @@ from torch import nn
 import harness
 from harness.metric_facts import what_it_asks
 from harness.registry import EXPLAINERS, METRICS
-from pairs import LOOKING_AT_MAPS, SCORED, WITHOUT_EXPLAINER, Case, small_options
+from pairs import LOOKING_AT_MAPS, SCORED, WITHOUT_EXPLAINER, Case, explainer_of, small_options
 
 scored_on = pytest.mark.parametrize("pair", **SCORED)
 
@@ -28,8 +28,6 @@ ALONE_HERE_ALONE = (
     *("grid_pointing", "focus", "difull", "dipart", "target_sensitivity", "plausibility_iou_f1"),
     *("minimal_subset", "impact_score", "impact_coverage", "aic", "sic"),
 )
-# Kinds of metrics that look at nothing but maps, model and data, unless they say that they need an explainer.
-OF_MAPS_ALONE = ("faithfulness", "complexity", "localisation")
 # What explains again, what counts rises of the score as 0 (so that improbable classes have no order), what compares
 # with training inputs, what is undefined unless the explained class is predicted (and, for some, lost when the image is
 # blurred), and yes or no have tests of their own.
@@ -45,8 +43,7 @@ FAITHFUL = [
 
 def scored(entry, case, attributions, rows=slice(None), **options):
     """Scores of the case's samples, or a skipped test where the metric declines."""
-    # It explains again, which takes as long as many a metric: given to those that ask for it, or for what it declares.
-    explainer = None if "explainer" not in entry.needs and entry.kind in OF_MAPS_ALONE else "input_x_gradient"
+    explainer = explainer_of(entry)
     if entry.name == "completeness":
         options = {"baseline": "zero", **options}
     try:

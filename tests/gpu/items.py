@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 import harness
-from pairs import Case, small_options
+from pairs import Case, explainer_of, small_options
 
 SEED = 0
 # Their scores come from training, in which two devices go apart.
@@ -64,14 +64,12 @@ def scored(entry, kind, maps, move, move_train=None, rows=slice(None), **options
     """The metric's scores of given maps of the net's samples."""
     case = case_of(entry, kind)
     data = data_of(case, move, move_train, rows, value_range=(-4.0, 4.0), masks=move(case.masks[rows]))
-    # It explains again, which takes as long as many a metric: given to those that ask for it, or for what it declares.
-    asks = "explainer" in entry.needs or entry.kind not in ("faithfulness", "complexity", "localisation")
     return harness.score(
         entry.function,
         move(case.model),
         data,
         attributions=move(maps[rows]),
-        explainer="input_x_gradient" if asks else None,
+        explainer=explainer_of(entry),
         **small_options(entry, case.modality) | OWN.get(entry.name, {}) | options,
     )
 
