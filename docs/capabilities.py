@@ -1,9 +1,10 @@
-"""Writes the lists of items, and of values and former names of options, into the pages: run
+"""Writes the lists of items, of settings, and of values and former names of options into the pages: run
 ``python docs/capabilities.py``.
 
 The lists follow from what each item declares and from the groups in conf/.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -33,6 +34,14 @@ FAMILIES = {
     "controls": "Controls: explainers that ignore the model",
     "library": "captum's versions of methods, where they differ from the publication; flagged and not ranked",
     "": "Maps that are given: from a file (`precomputed`), or the known right attribution (`oracle`)",
+}
+# The files of conf/ with settings of a run.
+SETTINGS = {
+    "protocol/default.yaml": "Protocol: settings that change scores; another value makes other cells",
+    "runtime/default.yaml": "Runtime: how cells are measured; no part of a cell's identity",
+    "launcher/processes.yaml": "With `launcher=processes`",
+    "launcher/slurm.yaml": "With `launcher=slurm`",
+    "launcher/ray.yaml": "With `launcher=ray`",
 }
 # The groups of conf/metric likewise.
 QUESTIONS = {
@@ -76,6 +85,7 @@ OF_EXPLAINERS = (
     "passes per sample",
 )
 OF_METRICS = ("metric", "better", "unit", "also needs", "definition")
+OF_SETTINGS = ("setting", "default", "meaning")
 OF_NAMES = ("former name", "present name", "items")
 OF_VALUES = ("option", "values", "only of")
 OF_DATA = ("data set", "samples", "labels", "source", "licence", "description")
@@ -137,9 +147,24 @@ def option_values() -> str:
     return _table("Values", OF_VALUES, rows)
 
 
+def setting_tables() -> str:
+    """The settings of a run that belong to no item, as their files in conf/ describe them."""
+    tables = (_table(title, OF_SETTINGS, _settings_of(path)) for path, title in SETTINGS.items())
+    return "\n\n".join(tables)
+
+
+def _settings_of(path: str) -> Iterator[list[str]]:
+    """The settings of a file of conf/: name, default and the comment beside it, which may go on in further lines."""
+    group, text = path.partition("/")[0], (GROUPS / path).read_text(encoding="utf-8")
+    for name, default, comment in re.findall(r"^(\w+): +(\S+)(?: +# (.*(?:\n +# .*)*))?$", text, flags=re.M):
+        meaning = " ".join(line.strip(" #") for line in comment.split("\n"))
+        if name != "name":
+            yield [f"`{group}.{name}`", f"`{default}`", meaning or f"as `--{name}` of sbatch"]
+
+
 def option_lists() -> str:
-    """The values of options, and their former names."""
-    return f"{option_values()}\n\n{former_names()}"
+    """The settings of a run, the values of options, and their former names."""
+    return f"{setting_tables()}\n\n{option_values()}\n\n{former_names()}"
 
 
 def _grouped(option: str, titles: Mapping[str, str], entries: Mapping[str, Entry]) -> dict[str, list[str]]:

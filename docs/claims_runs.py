@@ -236,10 +236,10 @@ def rows(simulations: int = 1000) -> list[Row]:
     return [*cost_rows(simulations), *score_rows(2 * simulations // 5), *step_rows(simulations // 5)]
 
 
-def table(found: list[Row]) -> str:
-    """Rows as a Markdown table."""
+def table(found: list[Row], rate_is: str = "how often") -> str:
+    """Rows as a Markdown table; ``rate_is`` is the head of the column of rates."""
     lines = [f"| {claim} | {setting} | {100 * rate:.1f} % | {count:,} |" for claim, setting, rate, count in found]
-    return "\n".join(["| claim | setting | share | simulations |", "| --- | --- | ---: | ---: |", *lines])
+    return "\n".join([f"| claim | setting | {rate_is} | simulations |", "| --- | --- | ---: | ---: |", *lines])
 
 
 def main() -> None:

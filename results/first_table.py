@@ -21,7 +21,7 @@ NO_NUMBER = "·"
 MEANINGS = {
     CONTROL: "an explainer that ignores the model",
     NOT_WORSE: "its distance to the best explainer may be chance",
-    WORSE: "shown to be worse than the best explainer, or than one to choose",
+    WORSE: "shown to be worse than the best explainer or a recommended one",
     UNPROVEN: "not shown to be better than every control",
 }
 

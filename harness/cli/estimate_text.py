@@ -1,4 +1,4 @@
-"""The text of ``harness plan --estimate``: a table with a row for each job, and what to know of it in lines."""
+"""The text of ``harness plan --estimate``: a table with a row for each block, and what to know of it in lines."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -8,7 +8,7 @@ from harness.results.numbers import one_figure, significant
 
 DAY = 86_400.0  # seconds
 DEVICES = (1, 2, 4, 8)
-HEADS = ("job", "cells", "samples", "forward", "backward", "device time", "paid once", "memory", "GPU memory", "disk")
+HEADS = ("block", "cells", "samples", "forward", "backward", "device time", "paid once", "memory", "GPU memory", "disk")
 NO_SCORES = {
     "failed": "failed on these samples",
     "not_applicable": "cannot be measured here (not applicable)",

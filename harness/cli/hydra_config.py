@@ -243,7 +243,15 @@ def _composing_once(mode_is_typed: bool) -> Iterator[None]:
 
 
 def _validate_and_keep(sweeper: Sweeper, batch: Sequence[Sequence[str]]) -> None:
-    """Compose the jobs of a sweep, each of which gets what was composed here when it begins."""
+    """Compose the jobs of a sweep, each of which gets what was composed here when it begins.
+
+    UserError if there are none, for example because a ``glob`` matches no name: Hydra would do nothing, and not say so.
+    """
+    if not batch:
+        raise UserError(
+            "this sweep has no jobs, because a glob(...) or range(...) in it gives no value; expected at least one "
+            "(glob looks for names in a group and not in its folders; harness list shows the names)"
+        )
     context = getattr(sweeper, "hydra_context", None)
     loader = sweeper.config_loader if context is None else context.config_loader
     compose, validated = type(loader).load_sweep_config.__get__(loader), dict[tuple[str, ...], DictConfig]()

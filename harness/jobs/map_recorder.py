@@ -3,7 +3,7 @@
 The sheet has one row per image or series and one column per explainer. Of texts it has one line per explainer.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ class Sheet:
         self.recorder.explained(explainer, explained)
         if not self.count:
             return
-        maps = _reduced(self.stage, torch.cat([part[: self.count] for part in explained.parts])[: self.count])
+        maps = _reduced(self.stage, _first(explained.parts, self.count))
         scale = maps.abs().flatten(1).nan_to_num(0).amax(1).clamp_min(1e-30)
         scale = scale.view(-1, *[1] * (maps.dim() - 1))
         self.recorder.store.run_files.write_array(map_path(self.plan, explainer), (maps / scale).half().numpy())
@@ -134,6 +134,16 @@ class Sheet:
             Caption(each["id"], each["label"] or "", each["prediction"], each["confidence"])
             for each in describe_samples(self.stage, self.count)
         ]
+
+
+def _first(parts: Sequence[Tensor], count: int) -> Tensor:
+    """The first ``count`` of maps that are stored in parts; later parts, which may be in files, are not read."""
+    taken: list[Tensor] = []
+    for part in parts:
+        taken.append(part[: count - sum(map(len, taken))])
+        if sum(map(len, taken)) == count:
+            break
+    return torch.cat(taken)
 
 
 def map_path(plan: Plan, explainer: Chosen) -> Path:

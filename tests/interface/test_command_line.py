@@ -266,6 +266,11 @@ MISTAKES = {
         "unknown experiment 'digit': did you mean 'digits'",
         "names: harness list experiments",
     ),
+    "a sweep without jobs": (
+        ["run", "-m", "experiment=glob(atlas/*)"],
+        "this sweep has no jobs",
+        "harness list shows the names",
+    ),
     "a group": (["run", "explainers=rise"], "unknown section 'explainers': did you mean explainer=rise?"),
     "an option's kind": (
         ["run", *SMALL, "explainer=rise", "explainer.rise.samples=many"],

@@ -209,7 +209,7 @@ def text_of(*jobs):
 def test_the_table_is_aligned_and_has_a_row_for_all_jobs():
     text = text_of(job(), job(title="a longer net on data", parts=[7.0], memory=(0.25, 4.0)))
     rows = text.splitlines()[1:5]
-    assert len({len(row) for row in rows}) == 1 and rows[0].split("  ")[0] == "job"
+    assert len({len(row) for row in rows}) == 1 and rows[0].split("  ")[0] == "block"
     assert re.search(r"all 2 jobs +24 +24,690 +1,356 +60.1 min +2.00 min", text)
     assert "GPU memory" in text and "4.0 GiB" in text and "GPU memory" not in text_of(job())
     assert "measuring a few samples took 18.0 s" in text
