@@ -28,10 +28,10 @@ def add_parser(verbs: Any) -> Parser:
 The states of cells: new; done; stale (measured by other code or weights, would be measured again); retry (failed
 once, would be tried again); failed (twice: runtime.retry=true tries again); not applicable. No model is loaded.
 
---estimate loads it, measures the pending cells on a few samples into a temporary folder, and predicts for each block (one
-model and data set) what all samples will take: passes of the model, time on one device, memory and disk; and the wall
-time with several devices. Finished cells cost nothing. See docs/runs.md, What a run will cost. With launcher=slurm the
-request to Slurm is printed too, and after --estimate what of it is too little.
+--estimate loads it, measures the pending cells on a few samples into a temporary folder, and predicts for each block
+(one model and data set) what all samples will take: passes of the model, time on one device, memory and disk; and the
+wall time with several devices. Finished cells cost nothing. See docs/runs.md, What a run will cost. With launcher=slurm
+the request to Slurm is printed too, and after --estimate what of it is too little.
 
 {OVERRIDES_HELP}""",
         EXAMPLES,

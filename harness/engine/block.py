@@ -20,7 +20,7 @@ from harness.engine.convergence import convergence, convergence_flags
 from harness.engine.cost import Cost, cut_costs, explain_measured, timed_setup
 from harness.engine.explain import Explaining
 from harness.engine.item_guard import Failure, ItemGuard
-from harness.engine.memo import Memo, Shelf, attribution_store
+from harness.engine.memo import AttributionParts, Memo, Shelf
 from harness.engine.present_units import ordered_by_pattern, units_of_maps
 from harness.engine.score import error_without_scores, join_scores, score_groups, scores_or_reasons
 from harness.engine.selection import Cell, Chosen
@@ -69,7 +69,7 @@ class Explained:
     """
 
     explaining: Explaining
-    parts: list[Tensor]
+    parts: Sequence[Tensor]
     costs: list[Cost]
     valid: Tensor
     audit: Audit
@@ -167,8 +167,8 @@ def _explain_and_audit(
     twice: bool,
 ) -> Explained:
     explaining = Explaining(chosen.entry, chosen.options, stage.module, stage.protocol.explain_batch)
-    parts, costs, in_order, setup, first = [], [], [], None, None
-    store = attribution_store(stage.count * stage.first()[0].nbytes, resources)
+    costs, in_order, setup, first = [], [], None, None
+    parts = AttributionParts(stage.count * stage.first()[0].nbytes, resources)
     facts, trial = Facts(), Trial()
     for _, samples in stage.chunks():
         observed = replace(samples, facts=facts)  # facts of the measured calls only: not of warm-up calls or metrics
@@ -183,7 +183,7 @@ def _explain_and_audit(
         guard.check_model("explainer")
         in_order.append(order.argsort())
         first = results[0][0].cpu() if first is None else first
-        parts.append(store(torch.cat([raw for raw, _ in results])[in_order[-1]]))
+        parts.append(torch.cat([raw for raw, _ in results])[in_order[-1]])
         costs += [cost for _, cost in results]
     valid = torch.cat([part.flatten(1).isfinite().all(1).cpu() for part in parts])
     if not valid.any() and not stage.partial:

@@ -3,7 +3,7 @@
 So the memory of a block does not grow with the number of samples.
 """
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, MutableMapping
+from collections.abc import Hashable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
@@ -119,19 +119,31 @@ def _versions_of(value: Any, walked: frozenset[int] = frozenset()) -> list[int]:
     return [version for part in parts for version in _versions_of(part, walked | {id(value)})]
 
 
-def attribution_store(total_bytes: int, resources: ExitStack) -> Callable[[Tensor], Tensor]:
-    """A function that moves attributions to the CPU, or into a file that is mapped into memory.
+class AttributionParts(Sequence[Tensor]):
+    """One explainer's attributions on the CPU, a tensor per chunk of samples.
 
-    It uses files if ``total_bytes``, the size of all attributions, exceeds SPILL_BYTES. The files are deleted when
-    ``resources`` are closed.
+    They are in files if ``total_bytes``, the size of all attributions, exceeds SPILL_BYTES. A file is mapped into
+    memory for as long as its tensor is used, so that the memory does not grow with the number of samples. The files are
+    deleted when ``resources`` are closed.
     """
-    if total_bytes <= SPILL_BYTES:
-        return lambda raw: raw.cpu()
-    folder = Path(resources.enter_context(temporary_folder()))
 
-    def spill(raw: Tensor) -> Tensor:
-        path = folder / f"{len(list(folder.iterdir()))}.npy"
+    def __init__(self, total_bytes: int, resources: ExitStack) -> None:
+        spills = total_bytes > SPILL_BYTES
+        self._folder = Path(resources.enter_context(temporary_folder())) if spills else None
+        self._parts: list[Tensor | Path] = []
+
+    def append(self, raw: Tensor) -> None:
+        """Store the attributions of the next chunk."""
+        if self._folder is None:
+            self._parts.append(raw.cpu())
+            return
+        path = self._folder / f"{len(self._parts)}.npy"
         np.save(path, raw.cpu().numpy(), allow_pickle=False)
-        return torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))
+        self._parts.append(path)
 
-    return spill
+    def __getitem__(self, number: int) -> Tensor:
+        part = self._parts[number]
+        return part if isinstance(part, Tensor) else torch.from_numpy(np.load(part, mmap_mode="c", allow_pickle=False))
+
+    def __len__(self) -> int:
+        return len(self._parts)
