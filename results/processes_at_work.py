@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.results.block_plans import CellPair
+from harness.results.rows import SILENT_SECONDS
 from harness.results.run_traces import FolderTraces, WorkTrace
 
-SILENT_SECONDS = 3600.0  # a process of another machine that is silent for longer does not count as alive
 UNANNOUNCED = "unannounced"  # the stage of a process that does not tell what it measures, as in a notebook
 
 

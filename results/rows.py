@@ -1,6 +1,8 @@
 """The rows of a run's cells: lines of JSON, each with a seal as its last column, and what makes a line a row."""
 
 import json
+import stat
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -8,7 +10,7 @@ from os import SEEK_END
 from pathlib import Path
 from typing import Any
 
-from harness.places import is_file_name, process_of
+from harness.places import MARKED, is_file_name, process_of
 from harness.results.disk import opened
 from harness.results.run_files import SEAL, content_of, sound_json
 from harness.seals import MARK, Damaged, blank_seal, check_seal, sealed
@@ -54,6 +56,7 @@ REAL_COLUMNS = ("value", "std", "ci_low", "ci_high", "seconds")
 WHOLE_COLUMNS = ("n", "n_invalid", "attempt", "seed", "batch_size")
 NEEDED = ("model", "dataset", "explainer", "metric")
 LAST_BYTES = 1 << 20  # enough of a file's end to hold its last row
+SILENT_SECONDS = 3600.0  # a process of another machine that is silent for longer does not count as alive
 
 
 @dataclass
@@ -93,18 +96,37 @@ def file_number(path: Path) -> int:
 
 def writer_of(path: Path) -> str:
     """``alive``, ``gone`` or ``unknown``: the process that writes a file of rows."""
-    return process_of(path.stem.partition("-")[2])
+    return process_of(_writer_in_name(path))
+
+
+def _writer_in_name(path: Path) -> str:
+    return path.stem.partition("-")[2]
+
+
+def may_be_written(path: Path) -> bool:
+    """Whether the process that writes a file of rows can be at work; on another machine, it was within an hour.
+
+    A row that it adds would be lost to whoever writes the file anew meanwhile.
+    """
+    state = writer_of(path)
+    if state != "unknown" or not MARKED.fullmatch(_writer_in_name(path)):
+        return state == "alive"
+    try:
+        now = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISREG(now.st_mode) and abs(time.time() - now.st_mtime) < SILENT_SECONDS
 
 
 def read_rows(path: Path) -> RowFile:
-    """The rows of a file; a torn last line of a writer that is still there is no damage."""
+    """The rows of a file; a torn last line of a writer that may still be there is no damage, nor is an empty file."""
     found = RowFile(path)
     try:
         content = content_of(path)
     except Damaged as error:
         found.reason = str(error)
         return found
-    numbered, going_on = file_number(path) > 0, writer_of(path) == "alive"
+    numbered, going_on = file_number(path) > 0, may_be_written(path)
     if not content and not going_on:
         found.reason = "it is empty"
     *lines, last = content.split(b"\n")

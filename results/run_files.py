@@ -8,11 +8,14 @@ import hashlib
 import json
 import logging
 import math
+import secrets
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from harness.errors import one_line, printable
 from harness.results.disk import opened, whole_file
@@ -23,6 +26,7 @@ if TYPE_CHECKING:  # they take a second to import, and the supervisor of a run d
     import pandas as pd
 
 SEAL = "seal"  # the key of a JSON object that holds its seal
+CODE = "harness-code "  # begins the text in a table of scores that names the code and weights that made it
 DEEPEST = 64  # levels of lists and mappings in JSON
 MOST_DIGITS = 300  # of a whole number in JSON; floats end at 309
 LOG = logging.getLogger(__name__)
@@ -49,9 +53,9 @@ class RunFiles:
         """The name in a file's seal: its path within the run, without the suffix."""
         return path.relative_to(self.directory).with_suffix("").as_posix()
 
-    def write_table(self, path: Path, table: Any, safe: str) -> None:
-        """Write an arrow table or a frame as Parquet."""
-        write_content(path, sealed(_parquet(table, self.name(path))), safe)
+    def write_table(self, path: Path, table: Any, safe: str, code: str = "") -> None:
+        """Write an arrow table or a frame as Parquet; with the ``code`` that made it, if given (``code_text``)."""
+        write_content(path, sealed(_parquet(table, self.name(path), code)), safe)
 
     def write_array(self, path: Path, values: "np.ndarray") -> None:
         """Write an array in numpy's format."""
@@ -114,14 +118,24 @@ class RunFiles:
         self.text(path)
         return self.all_sealed
 
-    def check(self, path: Path, *, required: bool = False) -> bool:
-        """Raise Damaged if the seal of a file is wrong; whether it has one."""
-        return check_seal(content_of(path), self.name(path), required=required or self.all_sealed)
+    def check(self, path: Path, *, required: bool = False, code: str = "") -> bool:
+        """Raise Damaged if the seal of a file is wrong, or names other ``code`` than this; whether it has a seal."""
+        content = content_of(path)
+        is_sealed = check_seal(content, self.name(path), required=required or self.all_sealed)
+        if code and CODE.encode() in content and code.encode() not in content:
+            raise Damaged("it was measured with other code or weights than its row says")
+        return is_sealed
 
     def _checked(self, path: Path, required: bool = False) -> bytes:
         content = content_of(path)
         check_seal(content, self.name(path), required=required or self.all_sealed)
         return content
+
+
+def code_text(row: Mapping[str, Any]) -> str:
+    """What a table of scores tells of the code and weights that its row names; "" for a row that names none."""
+    stick, subject = row.get("stick"), row.get("subject")
+    return f"{CODE}{quote(f'{stick} {subject}')};" if stick and subject else ""
 
 
 def content_of(path: Path, *, named_folder: bool = False) -> bytes:
@@ -146,11 +160,28 @@ def write_content(path: Path, content: bytes, safe: str = "the earlier file is i
 
 
 def set_aside(path: Path) -> None:
-    """Move a damaged file of a run, or a folder in its place, into the run's folder ``damaged``."""
+    """Move a damaged file of a run, or a folder in its place, into the run's folder ``damaged``.
+
+    Another process may do so at the same moment.
+    """
+    place = _place_aside(path)
+    with suppress(FileNotFoundError):
+        path.rename(place)
+
+
+def copy_aside(path: Path) -> None:
+    """Copy a damaged file of a run into the run's folder ``damaged``."""
+    place = _place_aside(path)
+    with suppress(Damaged):
+        place.write_bytes(content_of(path))
+
+
+def _place_aside(path: Path) -> Path:
+    """A path of its own for a damaged file, in the run's folder ``damaged``."""
     folder = path.parent.parent / "damaged"
     folder.mkdir(exist_ok=True)
     number = sum(1 for _ in folder.iterdir())
-    path.rename(folder / f"{number}-{path.parent.name}-{path.name}")
+    return folder / f"{number}-{secrets.token_hex(4)}-{path.parent.name}-{path.name}"
 
 
 def array_content(values: "np.ndarray", name: str) -> bytes:
@@ -230,7 +261,7 @@ def _parsed_as(parse: Callable[[], Any], kind: str) -> Any:
         raise Damaged(f"it is not {kind}: {one_line(error)[:120]}") from error
 
 
-def _parquet(table: Any, name: str) -> bytes:
+def _parquet(table: Any, name: str, code: str) -> bytes:
     import pandas as pd
     import pyarrow as pa
     from pyarrow import parquet
@@ -239,7 +270,7 @@ def _parquet(table: Any, name: str) -> bytes:
     file = BytesIO()
     with parquet.ParquetWriter(file, table.schema) as writer:
         writer.write_table(table)
-        writer.add_key_value_metadata({"harness": blank_seal(name)})
+        writer.add_key_value_metadata({"harness": blank_seal(name), **({"code": code} if code else {})})
     return file.getvalue()
 
 

@@ -13,7 +13,7 @@ import json
 import math
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,17 +21,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from harness.errors import UserError, unknown
 from harness.places import ROUNDS, SHARDS, clear_abandoned, file_name, is_file_name, process_mark
 from harness.results.disk import append_line, check_no_link, told_in_one_line
+from harness.results.growing_file import GrowingFile
 from harness.results.rows import (
     CELL_COLUMNS,
     STATUSES,
     RowFile,
     file_number,
     last_rows,
+    may_be_written,
     read_rows,
     row_line,
-    writer_of,
+    usable_row,
 )
-from harness.results.run_files import RunFiles, name_damage, set_aside, write_content
+from harness.results.run_files import RunFiles, code_text, copy_aside, name_damage, set_aside, write_content
 from harness.results.score_table import SCORE_COLUMNS, as_scores, check_scores, score_table
 from harness.seals import Damaged
 
@@ -69,7 +71,7 @@ class Store:
 
     Of a cell's rows the last one counts: the one furthest down in the file with the highest number, whatever clocks
     say. Each store appends to a file of its own, whose number is above those of the files that are there when its first
-    row is written.
+    row is written; and to a new one where another process has begun to measure the same cells since.
     """
 
     def __init__(self, directory: str | Path) -> None:
@@ -78,6 +80,7 @@ class Store:
         self.safe = f"the cells finished before are safe in {self.directory}"
         self._writer: tuple[int, Path] | None = None
         self._known: dict[Path, tuple[_FileState, RowFile]] = {}
+        self._later: dict[Path, tuple[GrowingFile, set[str]]] = {}  # the cells in files behind this one's own
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Write a cell's row and wait until it is on the disk.
@@ -85,16 +88,9 @@ class Store:
         Columns left out are null, as are NaN and infinite numbers; ``run`` and ``finished`` (UTC) are filled in. Raises
         UserError for an unknown column or status, and where the disk does not take the row: then none of it is there.
         """
-        for name in row:
-            if name not in CELL_COLUMNS:
-                raise unknown("column of a cell", name, CELL_COLUMNS)
-        if not is_file_name(row.get("cell")) or row.get("status") not in STATUSES:
-            came = f"cell {row.get('cell')!r} and status {row.get('status')!r}"
-            raise UserError(f"row has {came}, expected the name of a file and one of {', '.join(STATUSES)}")
-        filled = {"run": self.directory.name, "finished": _utc_now(), **row}
-        line = row_line({name: plain(filled.get(name)) for name in CELL_COLUMNS})
+        line = self._line_of(row)
         with told_in_one_line(self.directory / "cells", self.safe):
-            path = self._own_file()
+            path = self._own_file(row["cell"])
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 append_line(path, line)
@@ -102,14 +98,34 @@ class Store:
                 self._writer = None  # a new file is begun, so that no row is appended to a torn line
                 raise
 
-    def write_scores(self, cell: str, columns: Mapping[str, Any]) -> Path:
+    def append_all(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write the rows of several cells into a new file, in one step: whatever happens, all are there or none."""
+        if rows:
+            content = b"".join(map(self._line_of, rows))
+            path = self._new_file()
+            write_content(path, content, self.safe)
+            self._writer = os.getpid(), path
+
+    def _line_of(self, row: Mapping[str, Any]) -> bytes:
+        """A row as a line of a file; UserError for an unknown column or status."""
+        for name in row:
+            if name not in CELL_COLUMNS:
+                raise unknown("column of a cell", name, CELL_COLUMNS)
+        if not is_file_name(row.get("cell")) or row.get("status") not in STATUSES:
+            came = f"cell {row.get('cell')!r} and status {row.get('status')!r}"
+            raise UserError(f"row has {came}, expected the name of a file and one of {', '.join(STATUSES)}")
+        filled = {"run": self.directory.name, "finished": _utc_now(), **row}
+        return row_line({name: plain(filled.get(name)) for name in CELL_COLUMNS})
+
+    def write_scores(self, cell: str, columns: Mapping[str, Any], row: Mapping[str, Any] | None = None) -> Path:
         """Write a cell's scores, one row per sample, replacing earlier ones at once; write them before the cell's row.
 
         ``columns`` (a mapping or a frame) holds the score columns but ``cell``; those left out are null, ``curve`` is a
-        sequence of floats per sample.
+        sequence of floats per sample. The code and weights that ``row`` names are kept with them: should this process
+        end before it has written that row, they are not taken for the scores of an older one.
         """
         path = self.scores_path(cell)
-        self.run_files.write_table(path, score_table(cell, columns), self.safe)
+        self.run_files.write_table(path, score_table(cell, columns), self.safe, code_text(row or {}))
         return path
 
     def write_table(self, owner: str, name: str, table: Any) -> str:
@@ -154,8 +170,9 @@ class Store:
         """
         for path in (self.scores_path(row["cell"]), *self.tables_of(row).values()):
             try:
-                sealed = self.run_files.check(path)
-                if path.parent.name == "scores" and (closely or not sealed):
+                of_scores = path.parent.name == "scores"
+                sealed = self.run_files.check(path, code=code_text(row) if of_scores else "")
+                if of_scores and (closely or not sealed):
                     check_scores(self.run_files.arrow_table(path), row)
             except Damaged as error:
                 name_damage(path, error, UNUSABLE)
@@ -172,7 +189,7 @@ class Store:
     def files(self) -> list[Path]:
         """The files of rows in the order in which they count."""
         paths = (self.directory / "cells").glob("*.jsonl")
-        return sorted(paths, key=lambda path: (file_number(path), path.name))
+        return sorted(paths, key=_place_of)
 
     def last_written(self) -> str:
         """When the last row was finished (ISO, UTC), from the ends of the files; "" where there is none."""
@@ -191,13 +208,11 @@ class Store:
             clear_abandoned(self.directory / folder)
         for path in self.files():
             found = self._rows_in(path)
-            if found.problem and writer_of(path) != "alive":
+            if found.problem and not may_be_written(path):
                 name_damage(path, found.problem, UNUSABLE)
                 moved = True
                 with told_in_one_line(path, self.safe):
-                    set_aside(path)
-                if found.lines:
-                    write_content(path, b"".join(line + b"\n" for line in found.lines), self.safe)
+                    self._mend(path, found)
         for path in (*self.directory.glob("config/*.json"), *self.directory.glob("environment/*.json")):
             try:
                 self.run_files.check_text(path)
@@ -207,6 +222,14 @@ class Store:
                 with told_in_one_line(path, self.safe):
                     set_aside(path)
         return moved
+
+    def _mend(self, path: Path, found: RowFile) -> None:
+        """Put the intact lines of a file of rows in its place, in one step, and a copy of it into ``damaged``."""
+        if found.lines:
+            copy_aside(path)
+            write_content(path, b"".join(line + b"\n" for line in found.lines), self.safe)
+        else:
+            set_aside(path)
 
     def check_folders(self) -> None:
         """UserError if a folder of the run is a link: what is written there would lie outside the run."""
@@ -235,12 +258,38 @@ class Store:
             raise UserError(f"a cell is named {cell!r:.80}, expected the name of a file")
         return self.directory / folder / f"{cell}{suffix}"
 
-    def _own_file(self) -> Path:
-        """This process's own file of rows: a forked child is another writer."""
-        if self._writer is None or self._writer[0] != os.getpid():
-            number = 1 + max(map(file_number, self.files()), default=0)
-            self._writer = os.getpid(), self.directory / "cells" / f"{number:06d}-{process_mark()}.jsonl"
+    def _own_file(self, cell: str) -> Path:
+        """This process's own file of rows, for one of this cell: a forked child is another writer.
+
+        A new file is begun if another process has begun one since, and has a row of the cell there: that would count
+        although it is the older one.
+        """
+        if self._writer is None or self._writer[0] != os.getpid() or self._is_hidden(cell, self._writer[1]):
+            self._writer = os.getpid(), self._new_file()
         return self._writer[1]
+
+    def _new_file(self) -> Path:
+        """The path of a new file of rows, behind all that are there."""
+        number = 1 + max(map(file_number, self.files()), default=0)
+        return self.directory / "cells" / f"{number:06d}-{process_mark()}.jsonl"
+
+    def _is_hidden(self, cell: str, path: Path) -> bool:
+        """Whether a file behind this one has a row of the cell. Of each file only new lines are read."""
+        for other in self.files():
+            if _place_of(other) > _place_of(path):
+                file, cells = self._later.setdefault(other, (GrowingFile(other), set()))
+                lines, begins = file.look()
+                if begins:
+                    cells.clear()
+                cells.update(row["cell"] for line in lines if (row := usable_row(line, other)))
+                if cell in cells:
+                    return True
+        return False
+
+
+def _place_of(path: Path) -> tuple[int, str]:
+    """The place of a file of rows among those of its run."""
+    return file_number(path), path.name
 
 
 def cell_scores(store: Store, cell: str) -> "pd.DataFrame":

@@ -9,7 +9,7 @@ from harness.errors import printable
 from harness.places import abandoned_in
 from harness.results.choice_files import FOLDER, NOTES, SPENT, read_spent
 from harness.results.rows import read_rows
-from harness.results.run_files import RunFiles
+from harness.results.run_files import RunFiles, code_text
 from harness.results.score_table import check_scores
 from harness.results.store import FOLDERS, Store
 from harness.seals import Damaged
@@ -102,7 +102,7 @@ def _check(store: Store, path: Path, row: dict[str, Any] | None) -> bool:
     files = store.run_files
     if path.parent.name in ("config", "environment"):
         return files.check_text(path)
-    if files.check(path):
+    if files.check(path, code=code_text(row or {})):
         return True
     content = PARSED[path.suffix](files, path)
     if row is not None:

@@ -15,7 +15,9 @@ from typing import Any
 from harness.assets import cache_folder
 from harness.errors import UserError
 from harness.options import IMPORT
+from harness.places import temporary_file_in
 from harness.results.block_plans import SUFFIX
+from harness.results.disk import sync
 from harness.results.run_files import content_of, write_content
 from harness.results.store import Store
 from harness.seals import Damaged
@@ -68,12 +70,31 @@ def _user_key() -> bytes | None:
     try:
         path = cache_folder() / KEY_FILE
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            return path.read_bytes() or None
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_bytes(32))
-        return path.read_bytes()
+        return _key_in(path) or _drawn_key(path)
     except (OSError, UserError):  # UserError: there is no home folder
         return None
+
+
+def _key_in(path: Path) -> bytes:
+    """The key in a file; empty if there is none."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
+def _drawn_key(path: Path) -> bytes:
+    """Draw a key into a file, whole or not at all; that of another process, if it was faster."""
+    temporary = temporary_file_in(path.parent)
+    try:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(secrets.token_bytes(32))
+        sync(temporary)
+        try:
+            os.link(temporary, path)
+        except OSError:  # there is one; or this file system has no links
+            if not _key_in(path):
+                os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path.read_bytes()

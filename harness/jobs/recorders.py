@@ -76,7 +76,7 @@ class RowRecorder:
         """Write the samples' scores and then the cell's row, so that no row refers to missing scores."""
         finite = scores.values.isfinite()
         frame = sample_frame(self.stage, scores)
-        self.store.write_scores(cell.id, frame)
+        self.store.write_scores(cell.id, frame, self._provenance(cell))
         unit = cell.metric.entry.unit_of(measured_options(self.stage, cell))
         found = cell_statistics(scores.values.numpy(), finite.numpy(), kind=cell.metric.entry.kind, unit=unit)
         reason = scores.reason if not finite.all() else ""

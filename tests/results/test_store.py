@@ -4,17 +4,21 @@ import errno
 import json
 import logging
 import os
+import random
 import resource
+import time
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
 
+from harness.cli.main import main
 from harness.errors import UserError
 from harness.results import disk
 from harness.results import store as store_module
 from harness.results.frames import read
 from harness.results.rows import CELL_COLUMNS
+from harness.results.run_files import set_aside
 from harness.results.score_table import SCORE_COLUMNS
 from harness.results.store import Store
 
@@ -129,6 +133,22 @@ def test_rows_of_older_and_newer_versions_are_read(tmp_path):
     assert samples.empty
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_the_row_that_was_written_last_counts_whoever_began_first(tmp_path, seed):
+    """Several processes measure the same cells: whatever order their files have, no row is hidden by an older one."""
+    draw, stores, last = random.Random(seed), [Store(tmp_path) for _ in range(3)], {}
+    for number in range(40):
+        cell, status = draw.choice("abcd"), draw.choice(["ok", "failed"])
+        rows = [row(cell, status=status, n=number)]
+        if draw.random() < 0.2:
+            draw.choice(stores).append_all([*rows, row("e", n=number)])
+            last["e"] = ("ok", number)
+        else:
+            draw.choice(stores).append(*rows)
+        last[cell] = (status, number)
+        assert {cell: (row["status"], row["n"]) for cell, row in Store(tmp_path).latest().items()} == last
+
+
 def in_child(work):
     """Do ``work`` in another process; its identifier."""
     child = os.fork()
@@ -228,6 +248,21 @@ def test_a_full_disk_while_scores_are_written_leaves_the_earlier_ones_whole(tmp_
     assert_one_line_that_helps(error.value, tmp_path)
     assert read(tmp_path)[1]["value"].tolist() == [1.0, 2.0]
     assert [path.name for path in (tmp_path / "scores").iterdir()] == ["a.parquet"]
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_several_rows_are_written_all_or_none(tmp_path, monkeypatch, call):
+    store = Store(tmp_path)
+    store.append(row("a", n=1))
+    full_disk(monkeypatch, call)
+    with pytest.raises(UserError) as error:
+        store.append_all([row("a", n=2), row("b", n=2)])
+    monkeypatch.undo()
+    assert_one_line_that_helps(error.value, tmp_path)
+    assert {cell: each["n"] for cell, each in store.latest().items()} == {"a": 1} and len(store.files()) == 1
+    store.append_all([row("a", n=3), row("b", n=3)])
+    store.append(row("b", n=4))
+    assert {cell: each["n"] for cell, each in Store(tmp_path).latest().items()} == {"a": 3, "b": 4}
 
 
 @pytest.mark.parametrize("call", ["write", "fsync"])
@@ -340,3 +375,83 @@ def test_a_store_that_has_read_a_file_sees_what_becomes_of_it(tmp_path, monkeypa
     folder = path.parent.rename(tmp_path / "cells")
     path.parent.symlink_to(folder)
     assert not store.latest()
+
+
+ELSEWHERE = "elsewhere.1-77-abcdef12"  # the mark of a process of another machine
+TORN = b'{"cell": "b", "sta'
+
+
+@pytest.mark.parametrize("begun", [b"", TORN])
+@pytest.mark.parametrize("whole_lines", [0, 1])
+def test_a_file_that_a_process_of_another_machine_may_write_is_left_to_it(tmp_path, begun, whole_lines, caplog):
+    """The row that it adds next is not lost; after an hour of silence the file counts as that of a killed process."""
+    Store(tmp_path).append(row("a"))
+    path = only_file(Store(tmp_path))
+    path = path.rename(path.with_name(f"000001-{ELSEWHERE}.jsonl"))
+    line = path.read_bytes()
+    path.write_bytes(line * whole_lines + begun)
+    with open(path, "ab") as its_file:
+        assert not Store(tmp_path).clear_away() and not caplog.records
+        its_file.write(b"" if begun else line)
+    if not begun:
+        assert list(Store(tmp_path).latest()) == ["a"]
+        return
+    os.utime(path, (time.time() - 4000, time.time() - 4000))
+    assert Store(tmp_path).clear_away() and "000001" in caplog.text
+    assert list(Store(tmp_path).latest()) == ["a"] * whole_lines
+    (aside,) = (tmp_path / "damaged").iterdir()
+    assert aside.read_bytes() == line * whole_lines + begun
+
+
+def torn_file(directory):
+    """A file of rows with a whole line and a torn one, whose writer was killed."""
+    Store(directory).append(row("a"))
+    path = only_file(Store(directory))
+    with open(path, "ab") as file:
+        file.write(TORN)
+    machine, _, digits = path.stem.partition("-")[2].rsplit("-", 2)
+    return path.rename(path.with_name(f"000001-{machine}-{2**22 + 1}-{digits}.jsonl"))
+
+
+def test_rows_are_never_away_while_a_damaged_file_is_mended(tmp_path, monkeypatch):
+    path = torn_file(tmp_path)
+    with monkeypatch.context() as patched:
+        full_disk(patched, "replace")
+        with pytest.raises(UserError):
+            Store(tmp_path).clear_away()
+    assert list(Store(tmp_path).latest()) == ["a"] and path.exists()
+    Store(tmp_path).clear_away()
+    assert list(Store(tmp_path).latest()) == ["a"] and TORN not in path.read_bytes()
+
+
+def test_two_processes_that_mend_one_file_at_once_go_on(tmp_path, monkeypatch):
+    path = torn_file(tmp_path)
+    path.write_bytes(TORN)  # nothing of it can be used
+    real = store_module.set_aside
+    monkeypatch.setattr(store_module, "set_aside", lambda path: (real(path), real(path)))
+    assert Store(tmp_path).clear_away() and not Store(tmp_path).files()
+
+
+def test_what_is_set_aside_replaces_nothing(tmp_path):
+    contents = [f"content {number}" for number in range(4)]
+    for content in contents:
+        path = tmp_path / "config" / "a.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(content)
+        set_aside(path)
+        if content == contents[1]:  # somebody tidies up: the number of files says nothing about their names
+            next(file for file in (tmp_path / "damaged").iterdir() if file.read_text() == contents[0]).unlink()
+    assert {file.read_text() for file in (tmp_path / "damaged").iterdir()} == set(contents[1:])
+
+
+@pytest.mark.parametrize("changed", ["stick", "subject"])
+def test_scores_of_other_code_than_their_row_are_not_taken_for_its_own(tmp_path, changed, caplog):
+    """A process was killed between the scores and the row of a cell, and then its code was as before."""
+    store, first = Store(tmp_path), row("a", n=1, n_invalid=0, stick="one", subject="code-weights")
+    for each in (first, first, {**first, changed: "another"}):
+        store.write_scores("a", scores(1.0), each)
+        if each is first:
+            store.append(first)
+            assert not store.flaw(first)
+    assert "other code or weights" in store.flaw(first) and not store.flaw({**first, changed: "another"})
+    assert main(["verify", tmp_path.name, "--runs", str(tmp_path.parent)]) == 1

@@ -6,7 +6,8 @@ import textwrap
 import pytest
 
 from harness.errors import UserError
-from harness.jobs.ownership import SUFFIX, programs_named
+from harness.jobs import ownership
+from harness.jobs.ownership import KEY_FILE, SUFFIX, programs_named
 from harness.views.drawing import draw_views
 
 
@@ -85,3 +86,31 @@ def test_programs_are_found_wherever_a_configuration_names_them():
         "metric": [{"name": "exported", "path": "net.pt2"}],
     }
     assert programs_named(config) == ["mine:make", "theirs.nets:Block", "os:system", "net.pt2"]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_key_that_was_not_written_is_drawn_again(links, tmp_path, monkeypatch):
+    """A process that is killed while it draws the key leaves none; where the file is empty all the same, it counts as
+    none. Processes that draw it at once have one key."""
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
+    key = tmp_path / "cache" / KEY_FILE
+    key.parent.mkdir()
+    if not links:
+
+        def refuse(*given):
+            raise PermissionError("this file system has no links")
+
+        monkeypatch.setattr(ownership.os, "link", refuse)
+    with monkeypatch.context() as patched:
+
+        def killed(*given):
+            raise KeyboardInterrupt
+
+        patched.setattr(ownership, "sync", killed)
+        with pytest.raises(KeyboardInterrupt):
+            ownership._user_key()
+        assert not list(key.parent.iterdir())
+    key.touch()
+    drawn_key = ownership._user_key()
+    assert len(drawn_key) == 32 and key.stat().st_mode & 0o777 == 0o600
+    assert ownership._drawn_key(key) == drawn_key == ownership._user_key() and list(key.parent.iterdir()) == [key]
