@@ -17,6 +17,7 @@ import pandas as pd
 from harness.errors import NO_SCORE, OUTPUTS_NOT_FINITE
 from harness.places import SHARDS, shard_folder
 from harness.results.part_folders import shard_folders
+from harness.results.row_labels import Labels, labels_in, newest_labels, relabelled
 from harness.results.run_files import content_of, name_damage, write_content
 from harness.results.statistics import cell_statistics
 from harness.results.store import Store, cell_scores
@@ -39,18 +40,23 @@ class Merged:
 
     written   cells that were written into the run
     lacking   cells that some parts lack
+    damaged   cells that all parts have, of which some have damaged files
     mixed     cells whose parts are of different code, weights or settings
     absent    parts that hold nothing
     """
 
     written: int = 0
     lacking: int = 0
+    damaged: int = 0
     mixed: int = 0
     absent: int = 0
 
 
 def copied_cells(source: Path, target: Path) -> int:
-    """Copy what a run and its shards hold, and the target lacks, into the target; the number of cells copied."""
+    """Copy what a run and its shards hold, and the target lacks, into the target; the number of cells copied.
+
+    A model or data set that the target knows keeps the label that it has there.
+    """
     count = _copied_cells(Store(source), Store(target))
     for shard in shard_folders(source):
         count += _copied_cells(Store(shard), Store(target / SHARDS / shard.name))
@@ -60,15 +66,16 @@ def copied_cells(source: Path, target: Path) -> int:
 def _copied_cells(source: Store, target: Store) -> int:
     target.check_folders()
     present, count = target.latest(), 0
+    labels = labels_in(present.values())
     for cell, row in source.latest().items():
         known = present.get(cell)
         kept = known is not None and WORTH.index(known["status"]) <= WORTH.index(row["status"])
         if (kept and _is_sound(target, known)) or not _is_sound(source, row):
             continue
         if row["status"] == "ok":
-            target.write_scores(cell, cell_scores(source, cell))
+            target.write_scores(cell, cell_scores(source, cell), row)
         _copy_error(source, target, cell)
-        target.append({name: value for name, value in row.items() if name != "run"})
+        target.append({name: value for name, value in relabelled(row, labels).items() if name != "run"})
         count += 1
     _copy(source, target, (TABLES, *PICTURES, *OF_ALL))
     return count
@@ -88,21 +95,33 @@ def merge_parts(run: Path, parts: Sequence[Path], only: Container[str] | None = 
     whole, stores = Store(run), [Store(part) for part in parts]
     whole.check_folders()
     rows, present = list(map(_rows_of_part, stores)), whole.latest()
-    found = Counter()
+    found, complete = Counter(), list[list[Row]]()
     for cell in dict.fromkeys(cell for of_part in rows for cell in of_part if only is None or cell in only):
         of_cell = [of_part[cell] for of_part in rows if cell in of_part]
         if cell in present and _is_newer(present[cell], of_cell) and _is_sound(whole, present[cell]):
             continue
-        complete = len(of_cell) == len(stores) and all(map(_is_sound, stores, of_cell))
-        outcome = "lacking" if not complete else "written" if agree(of_cell) else "mixed"
+        outcome = _outcome(stores, of_cell)
         found[outcome] += 1
         if outcome == "written":
-            _write_merged(whole, stores, of_cell)
-    if found["written"]:
+            complete.append(of_cell)
+    if complete:
+        of_parts = (row for each in rows for row in each.values())
+        labels = newest_labels(of_parts) | labels_in(present.values())
+        for of_cell in complete:
+            _write_merged(whole, stores, of_cell, labels)
         _copy_pictures(stores[0], whole)
         for store in stores:
             _copy(store, whole, OF_ALL)
     return Merged(**found, absent=sum(not each for each in rows))
+
+
+def _outcome(stores: Sequence[Store], of_cell: Sequence[Row]) -> str:
+    """What becomes of a cell that has these rows in parts of a run: the name of a number in ``Merged``."""
+    if len(of_cell) < len(stores):
+        return "lacking"
+    if not all(map(_is_sound, stores, of_cell)):
+        return "damaged"
+    return "written" if agree(of_cell) else "mixed"
 
 
 def agree(rows: Sequence[Row]) -> bool:
@@ -141,8 +160,9 @@ def _is_newer(row: Row, of_parts: Sequence[Row]) -> bool:
     return _finished(row) >= max(map(_finished, of_parts))
 
 
-def _write_merged(whole: Store, stores: Sequence[Store], rows: Sequence[Row]) -> None:
-    """Write the row of a cell, and its scores if all parts are ok; else the row of a part that is not."""
+def _write_merged(whole: Store, stores: Sequence[Store], rows: Sequence[Row], labels: Labels) -> None:
+    """Write the row of a cell, and its scores if all parts are ok; else the row of a part that is not. Model and data
+    have the ``labels`` of the run."""
     worst = max(rows, key=lambda row: WORTH.index(row["status"]))
     names = [_part_name(store.directory) for store in stores]
     merged = {**worst, "run": whole.directory.name, "finished": max(map(_finished, rows))}
@@ -152,7 +172,7 @@ def _write_merged(whole: Store, stores: Sequence[Store], rows: Sequence[Row]) ->
         merged |= _with_scores(whole, stores, rows, names)
     else:
         _copy_error(stores[rows.index(worst)], whole, worst["cell"])
-    whole.append(merged)
+    whole.append(relabelled(merged, labels))
 
 
 def _with_scores(whole: Store, stores: Sequence[Store], rows: Sequence[Row], names: Sequence[str]) -> Row:
@@ -162,7 +182,7 @@ def _with_scores(whole: Store, stores: Sequence[Store], rows: Sequence[Row], nam
     values, valid = scores["value"].to_numpy(np.float64), scores["valid"].to_numpy(bool)
     if not valid.any() and kind != "cost":
         return _without_scores(rows)
-    whole.write_scores(cell, _with_curves(scores))
+    whole.write_scores(cell, _with_curves(scores), rows[0])
     errors = _joined_messages([[row["error"]] if row.get("error") else [] for row in rows], names)
     return cell_statistics(values, valid, kind=kind, unit=unit) | {"error": next(iter(errors), "")}
 

@@ -11,12 +11,14 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import UserError, printable
+from harness.errors import NotMeasured, UserError, printable
 
 if TYPE_CHECKING:  # these modules import torch
     from harness.jobs.plan import Plan
     from harness.launching.jobs import LaunchedJob
     from harness.launching.settings import Launcher
+    from harness.results.row_labels import Row
+    from harness.results.store import Store
 
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -111,12 +113,13 @@ class Launch:
         Jobs that run side by side do not see each other's rows, from which a run otherwise takes them. UserError where
         a label that the user gives belongs to another one.
         """
-        from harness.jobs.run_labels import MODEL_AND_DATA, labelled_among, row_of_labels
+        from harness.jobs.run_labels import labelled_among, row_of_labels
+        from harness.results.row_labels import MODEL_AND_DATA, labelling_rows
         from harness.results.store import Store
 
         run = whole_directory(plan)
         if run not in self.known:
-            self.known[run] = {(row.get("model"), row.get("dataset")): row for row in Store(run).latest().values()}
+            self.known[run] = {(row.get("model"), row.get("dataset")): row for row in labelling_rows(Store(run))}
         labelled = labelled_among(plan, self.known[run].values())
         self.known[run][labelled.model.label, labelled.dataset.label] = row_of_labels(labelled)
         pairs = {each: (getattr(plan, each).label, getattr(labelled, each).label) for each in MODEL_AND_DATA}
@@ -141,13 +144,16 @@ class Launch:
         if len(waiting) < len(jobs):
             lines.say(f"{len(jobs) - len(waiting)} of {len(jobs)} jobs have nothing to measure, and are not started")
         if waiting:
-            reports = lines.reports(ready=lambda: _write_launch(jobs, lines))
+            former: list[tuple[Store, list[Row]]] = []
+            reports = lines.reports(ready=lambda: former.extend(_write_launch(jobs, lines)))
             try:
                 if not isinstance(self.launcher, Slurm):  # it asks by itself, and refuses if Slurm does not answer
                     check_no_jobs_in_slurm({job.run for job in waiting})
                 launch_function(self.launcher)(waiting, self.launcher, reports)
-            except UserError:
-                if not lines.started:  # there was no launch
+            except UserError as error:
+                if not lines.started and not isinstance(error, NotMeasured):  # there was no launch
+                    for store, rows in reversed(former):
+                        store.append_all(rows)
                     _remove_launch(jobs)
                 raise
         elif any(each.named for job in jobs for each in (job.plan.model, job.plan.dataset)):
@@ -209,8 +215,9 @@ def _block_key(plan: "Plan") -> tuple[Any, ...]:
     return whole_directory(plan), plan.model.identity, plan.dataset.identity, plan.protocol
 
 
-def _write_launch(jobs: Sequence["LaunchedJob"], lines: "_JobMessages") -> None:
-    """Make the folder of the launch in each run, and save the configurations of all jobs, which name their cells."""
+def _write_launch(jobs: Sequence["LaunchedJob"], lines: "_JobMessages") -> list[tuple["Store", list["Row"]]]:
+    """Make the folder of the launch in each run, and save the configurations of all jobs, which name their cells; the
+    rows that have new labels, as they were."""
     from harness.launching.jobs import folders_of_launch
     from harness.launching.outcome import wholes_of, write_configs
     from harness.results.disk import told_in_one_line
@@ -219,19 +226,22 @@ def _write_launch(jobs: Sequence["LaunchedJob"], lines: "_JobMessages") -> None:
         with told_in_one_line(folder, "nothing has been measured yet"):
             folder.mkdir(parents=True)
     write_configs(wholes_of(job.plan for job in jobs))
-    _rename_rows(jobs)
     lines.say(f"what the jobs print: {_short(jobs[0].log.parent)}/NUMBER.log")
+    return _rename_rows(jobs)
 
 
-def _rename_rows(jobs: Sequence["LaunchedJob"]) -> None:
-    """Give finished rows the labels that the user gives now: not by each job, while others measure."""
+def _rename_rows(jobs: Sequence["LaunchedJob"]) -> list[tuple["Store", list["Row"]]]:
+    """Give finished rows the labels that the user gives now: not by each job, while others measure. The rows as they
+    were."""
     from harness.jobs.run_labels import rename_rows
     from harness.launching.outcome import wholes_of
     from harness.results.store import Store
 
     stores = cache(Store)  # which keeps the rows that it has read
-    for whole in wholes_of(job.plan for job in jobs):
-        rename_rows(whole, stores(whole.directory))
+    return [
+        (stores(whole.directory), rename_rows(whole, stores(whole.directory)))
+        for whole in wholes_of(job.plan for job in jobs)
+    ]
 
 
 def _remove_launch(jobs: Sequence["LaunchedJob"]) -> None:

@@ -29,7 +29,8 @@ def add_parser(verbs: Any) -> Parser:
 A run with runtime.shards is joined by the shard that ends last, if all shards write to the same folder. This verb does
 it where they do not: it copies what the runs hold into one run, and joins the shards there. With --into, the other
 runs are not changed. A row that is ok replaces one that is not applicable, and either replaces a failed one; of equal
-ones, that of the run named first counts. The exit status is 1 if cells lack a shard, or if their shards are of
+ones, that of the run named first counts, and so does its label of a model or data set. Where runs have one label for
+different ones, nothing is joined. The exit status is 1 if cells lack a shard, or if their shards are damaged or of
 different code or weights.""",
         EXAMPLES,
     )
@@ -45,6 +46,7 @@ def execute(chosen: argparse.Namespace) -> int:
     from harness.results.merging import copied_cells, merge_shards
     from harness.results.part_folders import shard_counts
     from harness.results.plain_text import drawable
+    from harness.results.row_labels import check_labels_differ
 
     if chosen.into is not None:
         check_run_name("--into", chosen.into)
@@ -52,14 +54,17 @@ def execute(chosen: argparse.Namespace) -> int:
     if len(sources) > 1 and not chosen.into:
         raise UserError(f"{len(sources)} runs came, expected --into NAME, the run that they are joined into")
     target = Path(chosen.runs) / chosen.into if chosen.into else sources[0]
-    copied = sum(copied_cells(source, target) for source in sources if source.resolve() != target.resolve())
+    others = [source for source in sources if source.resolve() != target.resolve()]
+    if others:
+        check_labels_differ([target, *others])
+    copied = sum(copied_cells(source, target) for source in others)
     counts, missing = shard_counts(target), 0
     if copied or len(sources) > 1:
         number = "1 run" if len(sources) == 1 else f"{len(sources)} runs"
         print(f"{copied} cells copied from {number} into {drawable(target)}")
     for count in counts:
         found = merge_shards(target, count)
-        missing += found.lacking + found.mixed + found.absent
+        missing += found.lacking + found.damaged + found.mixed + found.absent
         print(f"{count} shards: {found.written} cells joined{_but(found)}")
     if not counts and len(sources) == 1 and not chosen.into:
         raise UserError(f"{target} has no shards, expected a run with runtime.shards, or several runs and --into NAME")
@@ -69,6 +74,7 @@ def execute(chosen: argparse.Namespace) -> int:
 def _but(found: "Merged") -> str:
     words = {
         "{} lack a shard": found.lacking,
+        "{} have a shard whose files are damaged": found.damaged,
         "{} have shards of different code or weights": found.mixed,
         "{} shards hold nothing": found.absent,
     }

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from harness.jobs.channel import Watched
     from harness.jobs.plan import Plan
 
+NOT_JOINED = 3  # the status of a shard if the shards of some cells differ: a later one may mend that
 SUPERVISES = True  # a test that looks into its own process switches it off
 EXAMPLES = {
     "harness run": "the standard explainers and metrics for EfficientNet-Lite0 on 20 photos",
@@ -79,12 +80,14 @@ def execute(chosen: argparse.Namespace) -> int:
         about = launched or LaunchContext(in_sweep(), swept)
         if launcher == Here() and launched is None:
             _tell_of_slurm(config, arrays)
-        for each in configs_of_shards(about.labelled(config)):
+        shards = configs_of_shards(about.labelled(config))
+        for each in shards:
             if launcher != Here() and launched is None:
                 launch.add(launcher, each, words_of_job(arguments), about)
                 continue
             measure_one = supervisor.measure if supervised(each) else measure_settings
-            statuses.append(measure_one(each, about.in_sweep))
+            status = measure_one(each, about.in_sweep)
+            statuses.append(status if status != NOT_JOINED else int(each is shards[-1]))
         return max(statuses)
 
     try:
@@ -110,7 +113,7 @@ def _tell_of_slurm(config: Mapping[str, Any], arrays: dict[Path, str]) -> None:
     is given: rows that the jobs write meanwhile would not have it.
     """
     from harness.jobs.runtime import Runtime
-    from harness.launching.slurm import array_in_slurm, check_no_jobs_in_slurm
+    from harness.launching.slurm import array_in_slurm, array_in_words, check_no_jobs_in_slurm
     from harness.places import check_run_name, user_path
 
     runtime, run = Runtime.of(config.get("runtime") or {}), check_run_name("run", str(config.get("run", "main")))
@@ -125,8 +128,8 @@ def _tell_of_slurm(config: Mapping[str, Any], arrays: dict[Path, str]) -> None:
         check_no_jobs_in_slurm([directory])
     if arrays[directory] and not known and not runtime.quiet:
         print(
-            f"Slurm has jobs of this run, number {arrays[directory]}: cells that neither they nor this command have "
-            "finished are measured twice; harness watch shows the jobs",
+            f"Slurm has jobs of this run, {array_in_words(arrays[directory])}: cells that neither they nor this "
+            "command have finished are measured twice; harness watch shows the jobs",
             file=sys.stderr,
         )
 
@@ -143,7 +146,8 @@ def measure_settings(
     console: Any = None,
     output: Any = None,
 ) -> int:
-    """Measure a job in this process and print its table to ``output``; 1 if more cells failed than are allowed.
+    """Measure a job in this process and print its table to ``output``; 1 if more cells failed than are allowed, and
+    NOT_JOINED if shards of the same cells differ.
 
     ``watched`` and ``console`` come from a supervisor, which prints what is said.
     """
@@ -161,7 +165,9 @@ def measure_settings(
         if whole is plan or measured <= Store(whole.directory).latest().keys():
             print_run(whole.directory, measured)
             print(f"results: {whole.place}/cells and scores; all metrics: {_table_command(plan)}")
-    return int(counts["failed"] > plan.runtime.max_failed)
+    if counts["failed"] > plan.runtime.max_failed:
+        return 1
+    return NOT_JOINED if counts.get("unjoined") else 0
 
 
 def configs_of_shards(config: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from harness.results.store import Store
 
 def whole_of(plan: Plan) -> Plan:
     """The plan of the run that a part belongs to; the plan itself if it is no part."""
-    if plan.runtime.shard is None and plan.round is None:
+    if not plan.is_part:
         return plan
     return replace(
         plan, runtime=replace(plan.runtime, shard=None), round=None, already_measured=frozenset(), outdated=frozenset()
@@ -22,13 +22,16 @@ def whole_of(plan: Plan) -> Plan:
 
 
 def measured_in_whole(whole: Plan, progress: Progress) -> tuple[Plan, Mapping[str, Mapping[str, Any]], frozenset[str]]:
-    """The plan of a whole run under the labels of that run, its rows, and the ids of cells that need no measuring."""
+    """The plan of a whole run under the labels of that run, its rows, and the ids of cells that need no measuring.
+
+    If none does, finished rows get the labels that the user gives now; else they get them when a part is measured.
+    """
     store = Store(whole.directory)
     clear_places(store)
     rows = finished_rows(store, whole.cells)
     whole = labelled_in_run(whole, store)
-    rename_rows(whole, store)
     pending = {cell.id for cell in whole.pending(rows)}
     if not pending:
+        rename_rows(whole, store)
         progress.say(f"{whole.title}: all {len(whole.cells)} cells are done in {whole.place}; nothing to measure")
     return whole, rows, frozenset(cell.id for cell in whole.cells if cell.id not in pending)

@@ -103,6 +103,11 @@ class Plan:
         return self.place.absolute()
 
     @property
+    def is_part(self) -> bool:
+        """Whether it is a shard or a round: a run of its own in a folder of the whole run."""
+        return self.runtime.shard is not None or self.round is not None
+
+    @property
     def title(self) -> str:
         """The block's title: model and data set."""
         return f"{self.model.label} on {self.dataset.label}"

@@ -1,7 +1,7 @@
 """Labels of models and data sets in one run: a label belongs to one model or data set, which keeps it."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,18 +10,13 @@ from harness.engine.selection import Chosen
 from harness.errors import UserError
 from harness.identity import canonical
 from harness.jobs.plan import Plan
+from harness.results.row_labels import MODEL_AND_DATA, Row, labelling_rows, settings_and_labels, settings_in
 from harness.results.store import Store
-
-MODEL_AND_DATA = ("model", "dataset")
-Row = Mapping[str, Any]
 
 
 def labelled_in_run(plan: Plan, store: Store) -> Plan:
-    """The plan with labels for its model and data that fit the rows of its run: see ``labelled_among``.
-
-    A row counts although its scores are lost: what is measured again keeps its label.
-    """
-    return labelled_among(plan, store.latest(named=False).values())
+    """The plan with labels for its model and data that fit the rows of its run: see ``labelled_among``."""
+    return labelled_among(plan, labelling_rows(store))
 
 
 def labelled_among(plan: Plan, rows: Iterable[Row]) -> Plan:
@@ -42,22 +37,26 @@ def row_of_labels(plan: Plan) -> Row:
     return {**labels, "config": {section: _identity(each) for section, each in chosen.items()}}
 
 
-def rename_rows(plan: Plan, store: Store) -> None:
-    """Write the rows of the plan's model and data once more under the labels that the user gives now.
+def rename_rows(plan: Plan, store: Store) -> list[Row]:
+    """Write the rows of the plan's model and data once more under the labels that the user gives now, in one step; the
+    rows as they were.
 
     Nobody else should measure them meanwhile: a new row that came in between would be hidden by the older one under its
     new label.
     """
-    if not any(getattr(plan, section).named for section in MODEL_AND_DATA):
-        return
-    for row in store.latest(named=False).values():
+    named = [section for section in MODEL_AND_DATA if getattr(plan, section).named]
+    former, renamed = [], []
+    for row in store.latest(named=False).values() if named else ():
         labels = {
             section: getattr(plan, section).label
-            for section in MODEL_AND_DATA
-            if getattr(plan, section).named and _settings(row, section) == _identity(getattr(plan, section))
+            for section in named
+            if settings_in(row, section) == _identity(getattr(plan, section))
         }
         if any(row.get(section) != label for section, label in labels.items()):
-            store.append({**row, **labels})
+            former.append(row)
+            renamed.append({**row, **labels})
+    store.append_all(renamed)
+    return former
 
 
 def _labelled(section: str, chosen: Chosen, rows: list[Row]) -> Chosen:
@@ -80,17 +79,9 @@ def _labelled(section: str, chosen: Chosen, rows: list[Row]) -> Chosen:
     return chosen if label is None else replace(chosen, label=label)
 
 
-def _known_labels(section: str, rows: list[Row]) -> Iterator[tuple[str, Any]]:
-    for row in rows:
-        settings = _settings(row, section)
-        if settings is not None and isinstance(row.get(section), str):
-            yield row[section], settings
-
-
-def _settings(row: Row, section: str) -> Any:
-    """Name and options of a row's model or data set; None in a row that does not tell them."""
-    config = row.get("config")
-    return config.get(section) if isinstance(config, Mapping) else None
+def _known_labels(section: str, rows: list[Row]) -> Iterable[tuple[str, Any]]:
+    """The labels of a section with the settings that they belong to."""
+    return ((label, settings) for row in rows for name, settings, label in settings_and_labels(row) if name == section)
 
 
 def _identity(chosen: Chosen) -> Any:

@@ -36,6 +36,7 @@ from harness.messages import heard_by, watched_by
 from harness.models.black_box import loaded_model
 from harness.places import clear_abandoned, ignored_temporary_place, temporary_place
 from harness.results.announcements import taken_by_force
+from harness.results.row_labels import Row
 from harness.results.store import Store
 from harness.sources import Data
 
@@ -59,11 +60,12 @@ def run_plan(
     store = Store(plan.directory)
     moved = clear_places(store)
     rows = without_damaged_maps(plan, store, finished_rows(store, plan.cells))
-    plan = labelled_in_run(plan, store)
-    rename_rows(plan, store)
+    if not plan.is_part:  # a part is labelled as its run
+        plan = labelled_in_run(plan, store)
     if moved:
         _write_plan(plan, store)
     if not _pending(plan, rows, watched) and not (watched and watched.resumes):
+        _renamed(plan, store)
         progress.say(f"{plan.title}: all {len(plan.cells)} cells are done in {plan.place}; nothing to measure")
         return status_counts(plan, rows)
     if watched is not None:
@@ -110,6 +112,7 @@ def _run_pending(
     resumes = watched is not None and watched.resumes
     if not resumes:
         progress.loading(plan.title, alone.device)
+    former = _renamed(plan, store)  # before it is announced what fails if this process ends
     try:
         recorder.begins("load", _pending(plan, rows, watched))
         stage = load_stage(plan, alone.device)
@@ -129,6 +132,8 @@ def _run_pending(
             progress.say(f"{plan.title}: not applicable: {error}")
             return
         kind = UserError if isinstance(error, UserError | NotApplicable) else NotMeasured
+        if kind is UserError:
+            store.append_all(former)
         raise kind(f"{plan.title} could not be loaded: {one_line(error)}") from error
     _write_plan(plan, store)
     recorder.on(stage)
@@ -173,6 +178,11 @@ def _suspects_last(cells: list[Cell], store: Store, progress: Progress) -> list[
 def _write_plan(plan: Plan, store: Store) -> None:
     """Save the configuration of the block with all options."""
     write_owned_config(store, plan.name, config_text(plan))
+
+
+def _renamed(plan: Plan, store: Store) -> list[Row]:
+    """Give finished rows the labels that the user gives now; the rows as they were. Those of a part stay."""
+    return [] if plan.is_part else rename_rows(plan, store)
 
 
 def load_stage(plan: Plan, device: torch.device) -> Stage:

@@ -19,6 +19,7 @@ from harness.jobs.part_rows import NoSamplesLeft, round_end
 from harness.jobs.parts import measured_in_whole
 from harness.jobs.plan import Plan
 from harness.jobs.progress import Progress
+from harness.jobs.run_labels import rename_rows
 from harness.jobs.runner import run_plan
 from harness.results.apart import told_apart
 from harness.results.merging import agree, merge_parts, outdated_cells
@@ -46,9 +47,10 @@ def run_rounds(plan: Plan, progress: Progress, in_sweep: bool, watched: Watched 
         except NoSamplesLeft:
             break
         rounds.append(now)
+    rename_rows(whole, Store(whole.directory))
     found = merge_parts(whole.directory, [each.directory for each in rounds], {cell.id for cell in whole.cells} - done)
     counts = status_counts(whole, finished_rows(Store(whole.directory)))
-    unfinished = found.mixed + found.lacking
+    unfinished = found.mixed + found.damaged + found.lacking
     if unfinished:
         progress.say(
             f"{unfinished} cells have rounds of different code or weights, or lack a round: the same command measures "

@@ -11,6 +11,7 @@ from harness.jobs.finished import finished_rows, status_counts
 from harness.jobs.parts import measured_in_whole, whole_of
 from harness.jobs.plan import Plan
 from harness.jobs.progress import Progress
+from harness.jobs.run_labels import rename_rows
 from harness.jobs.runner import run_plan
 from harness.results.merging import Merged, merge_shards, outdated_cells
 from harness.results.part_folders import shard_folders
@@ -18,7 +19,10 @@ from harness.results.store import Store
 
 
 def run_shard(plan: Plan, progress: Progress, in_sweep: bool, watched: Watched | None) -> dict[str, int]:
-    """Measure one shard and join what all shards have; the numbers of cells by status."""
+    """Measure one shard and join what all shards have; the numbers of cells by status.
+
+    ``unjoined`` is the number of those that all shards have, and that the run lacks all the same.
+    """
     whole, rows, done = measured_in_whole(whole_of(plan), progress)
     if len(done) == len(whole.cells):
         return status_counts(whole, rows)
@@ -26,12 +30,14 @@ def run_shard(plan: Plan, progress: Progress, in_sweep: bool, watched: Watched |
     others = [folder for folder in shard_folders(whole.directory) if folder != shard.directory]
     shard = replace(shard, outdated=outdated_cells(shard.directory, others))
     run_plan(shard, progress, in_sweep=in_sweep, watched=watched)
+    rename_rows(whole, Store(whole.directory))
     found = merge_shards(whole.directory, whole.runtime.shards, {cell.id for cell in shard.cells})
     of_whole = finished_rows(Store(whole.directory))
     current = [cell.id for cell in shard.cells if whole.state(cell, of_whole.get(cell.id)) not in ("new", "stale")]
     progress.say(_message(shard, found, len(done) + len(current), len(whole.cells)))
     joined = {cell_id: of_whole[cell_id] for cell_id in current}
-    return status_counts(whole, rows | finished_rows(Store(shard.directory)) | joined)
+    counts = status_counts(whole, rows | finished_rows(Store(shard.directory)) | joined)
+    return {**counts, "unjoined": found.mixed + found.damaged}
 
 
 def _message(shard: Plan, found: Merged, joined: int, cells: int) -> str:
@@ -41,4 +47,6 @@ def _message(shard: Plan, found: Merged, joined: int, cells: int) -> str:
             f"; the shards of {found.mixed} cells are of different code or weights: the same command measures the "
             "older ones again"
         )
+    if found.damaged:
+        words += f"; {found.damaged} cells have a shard whose files are damaged"
     return words

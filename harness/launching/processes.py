@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
+from harness.errors import one_line
 from harness.interrupts import pausing_others, signals_ignored
 from harness.jobs.lease import devices_named
 from harness.launching.jobs import REFUSED, LaunchedJob, Reports, end_in_words, end_processes, go_on, pause
@@ -32,8 +33,12 @@ def launch(jobs: Sequence[LaunchedJob], settings: Processes, reports: Reports) -
             while waiting or running:
                 while waiting and len(running) < most:
                     job = waiting.pop(0)
-                    running[job.command(threads).start()] = job
-                    reports.began(job, "")
+                    try:
+                        running[job.command(threads).start()] = job
+                    except (OSError, subprocess.SubprocessError) as error:  # a full disk, too many processes
+                        reports.ended(job, f"could not be started: {one_line(error)}")
+                    else:
+                        reports.began(job, "")
                 time.sleep(LOOK_SECONDS)
                 for process in [each for each in running if each.poll() is not None]:
                     job, how = running.pop(process), end_in_words(process.returncode)

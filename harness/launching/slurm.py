@@ -2,26 +2,31 @@
 
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from harness.errors import UserError, one_line
+from harness.errors import NotMeasured, UserError, one_line
 from harness.launching.jobs import JobCommand, LaunchedJob, Reports, end_in_words, folders_of_launch
 from harness.launching.settings import Slurm
 from harness.places import JOBS
 from harness.results.disk import opened
+from harness.results.run_files import write_content
 
 SECONDS_BETWEEN_QUESTIONS = 5.0  # between two questions to Slurm
 ANSWER_SECONDS = 60.0
 PROGRAMS = ("sbatch", "srun", "squeue", "scontrol")
-ARRAY_FILE = "array"  # in the folder of a launch in each of its runs: the number of the array
-LONGEST_NUMBER = 20  # digits; a longer text is no number of an array
+# In the folder of a launch in each of its runs: the number of the array; before sbatch has told it, the name of its
+# jobs, so that they are found if this process is ended meanwhile.
+ARRAY_FILE = "array"
+ARRAY = re.compile(r"[0-9]{1,20}|harness-[0-9]{8}-[0-9]{6}\.[0-9]{6}")
+LONGEST_NAME_OF_ARRAY = 40  # bytes that are read
 SECONDS_BETWEEN_LOOKS = 0.2
 WARNING_SECONDS = 90  # between the warning of a job and its time limit
 RUNNING = ("RUNNING", "COMPLETING", "SIGNALING", "STAGE_OUT", "RESIZING", "SUSPENDED", "STOPPED")
@@ -78,21 +83,32 @@ def launch(jobs: Sequence[LaunchedJob], settings: Slurm, reports: Reports) -> No
     folder = jobs[0].log.parent / "slurm"
     reports.ready()
     executor = submitit.SlurmExecutor(folder, max_num_timeout=settings.requeues)
-    executor.update_parameters(**sbatch_options(settings))
+    name = f"harness-{jobs[0].log.parent.name}"
+    executor.update_parameters(**{**sbatch_options(settings), "job_name": name})
+    _write_array(jobs, name)
     try:
         with executor.batch():
             submitted = [executor.submit(RequeuableCommand(job.command(settings.cpus))) for job in jobs]
     except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError, OSError) as error:
+        states = states_of(name)
+        if states is None or _at_work(states):  # such as a disk that was full when the jobs had been submitted
+            raise NotMeasured(f"Slurm may have the jobs, named {name}, but: {one_line(error)}") from error
         raise UserError(f"Slurm refused the jobs: {one_line(error)}") from error
     array = submitted[0].job_id.partition("_")[0]
-    for launch in folders_of_launch(jobs):
-        (launch / ARRAY_FILE).write_text(array)
+    with suppress(UserError):  # the disk is full: the jobs are known by their name
+        _write_array(jobs, array)
     how_to_end = f"scancel {array} ends them"
     reports.say(f"Slurm has {len(jobs)} jobs, number {array}: {how_to_end}, ending this command does not")
     try:
         _follow({each.job_id: job for each, job in zip(submitted, jobs, strict=True)}, array, reports)
     except KeyboardInterrupt as error:
         raise KeyboardInterrupt(f"the jobs go on in Slurm: harness watch shows them, {how_to_end}") from error
+
+
+def _write_array(jobs: Sequence[LaunchedJob], array: str) -> None:
+    """Write the number or the name of an array into the folder of its launch in each run."""
+    for folder in folders_of_launch(jobs):
+        write_content(folder / ARRAY_FILE, array.encode())
 
 
 def check_no_jobs_in_slurm(runs: Iterable[Path], *, certain: bool = False) -> None:
@@ -103,13 +119,13 @@ def check_no_jobs_in_slurm(runs: Iterable[Path], *, certain: bool = False) -> No
     array = array_in_slurm(runs, certain=certain)
     if array:
         raise UserError(
-            f"Slurm has jobs of this run already, number {array}, expected one start at a time: harness watch "
-            f"shows them, scancel {array} ends them"
+            f"Slurm has jobs of this run already, {array_in_words(array)}, expected one start at a time: harness watch "
+            f"shows them, scancel {_option_of(array)} ends them"
         )
 
 
 def array_in_slurm(runs: Iterable[Path], *, certain: bool = False) -> str:
-    """The number of an array of one of the runs of which Slurm still has jobs; "" if there is none.
+    """The number, or else the name, of an array of one of the runs of which Slurm still has jobs; "" if there is none.
 
     If Slurm does not answer, it is a UserError if this must be ``certain``. Otherwise nothing more is asked, since the
     machine may have no Slurm.
@@ -120,22 +136,37 @@ def array_in_slurm(runs: Iterable[Path], *, certain: bool = False) -> str:
             raise UserError(f"squeue does not tell whether Slurm still has array {array} of this run: try again later")
         if states is None:
             break
-        if any(state in (*RUNNING, *WAITING) for state, _ in states.values()):
+        if _at_work(states):
             return array
     return ""
 
 
-def _last_array(run: Path) -> str:
-    """The number of the array of the last launch of a run by Slurm; "" if there is none.
+def _at_work(states: Mapping[str, tuple[str, str]]) -> bool:
+    """Whether one of the jobs has not ended."""
+    return any(state in (*RUNNING, *WAITING) for state, _ in states.values())
 
-    Earlier arrays have ended, since no launch begins before. A file that holds no number, or is a link or a pipe, is
+
+def array_in_words(array: str) -> str:
+    """How a message names an array."""
+    return f"number {array}" if array.isdigit() else f"named {array}"
+
+
+def _option_of(array: str) -> str:
+    """What is typed behind scancel for an array."""
+    return array if array.isdigit() else f"--name={array}"
+
+
+def _last_array(run: Path) -> str:
+    """The number, or else the name, of the array of the last launch of a run by Slurm; "" if there is none.
+
+    Earlier arrays have ended, since no launch begins before. A file that holds neither, or is a link or a pipe, is
     skipped: a run may come from somebody else.
     """
     for path in sorted(run.glob(f"{JOBS}/*/{ARRAY_FILE}"), reverse=True):
         with suppress(OSError), opened(path) as file:
-            number = file.read(LONGEST_NUMBER + 1).strip()
-            if number.isdigit() and len(number) <= LONGEST_NUMBER:
-                return number.decode("ascii")
+            array = file.read(LONGEST_NAME_OF_ARRAY).strip().decode("ascii", "replace")
+            if ARRAY.fullmatch(array):
+                return array
     return ""
 
 
@@ -172,12 +203,13 @@ def _how_ended(job: LaunchedJob) -> str:
 
 
 def states_of(array: str) -> dict[str, tuple[str, str]] | None:
-    """State and node of each job of an array that Slurm knows; None if Slurm does not answer.
+    """State and node of each job of an array, by its number or name, that Slurm knows; None if Slurm does not answer.
 
     Slurm forgets a job some minutes after its end, or at once if it is cancelled before it began. ``squeue`` works on
     every cluster; ``sacct`` needs accounting.
     """
-    command = ["squeue", "--states=all", "--array", "--noheader", "--format=%i|%T|%N", f"--jobs={array}"]
+    which = f"--jobs={array}" if array.isdigit() else _option_of(array)
+    command = ["squeue", "--states=all", "--array", "--noheader", "--format=%i|%T|%N", which]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=ANSWER_SECONDS)
     except (OSError, subprocess.TimeoutExpired):

@@ -47,6 +47,11 @@ FAULTS = {
         "one line, exit status 2, nothing is submitted or written",
         "commands in the place of Slurm's",
     ),
+    "unnumbered": Fault(
+        "the command ends after `sbatch` has accepted the jobs, and before it knows their number",
+        "a second start is refused while Slurm has them: they are known by their name",
+        "commands in the place of Slurm's",
+    ),
     "lost_node": Fault(
         "a node of Slurm fails", "Slurm puts its jobs into the queue again, where they measure what they lack", "Slurm"
     ),
@@ -74,6 +79,11 @@ FAULTS = {
     "shards": Fault(
         "more shards than batches of samples, which is known only when the data is loaded",
         "the shards that have started are refused, those that wait are not started; exit status 2",
+        "processes",
+    ),
+    "not_started": Fault(
+        "a job cannot be started: too many processes, or no room for its log",
+        "one line, the others go on; its cells are missing, exit status 1",
         "processes",
     ),
     "hiding": Fault(

@@ -1,6 +1,7 @@
 """Jobs that a launcher starts in other processes: each by itself, with the results of a run in one process."""
 
 import ast
+import errno
 import json
 import os
 import re
@@ -18,10 +19,11 @@ from omegaconf import OmegaConf
 from harness.cli.launch import LaunchContext
 from harness.cli.main import main
 from harness.cli.slurm_request import request_lines
+from harness.errors import UserError
 from harness.jobs.job_estimate import JobEstimate
 from harness.jobs.lease import lease
 from harness.launching import processes, slurm
-from harness.launching.jobs import end_in_words, end_processes
+from harness.launching.jobs import JobCommand, end_in_words, end_processes
 from harness.launching.processes import processes_at_once, share_a_device
 from harness.launching.settings import LAUNCHERS, Here, Processes, Slurm, launcher_of
 from harness.launching.slurm import sbatch_options, sbatch_words, states_of
@@ -326,6 +328,10 @@ def test_what_is_no_number_of_an_array_is_none(tmp_path):
     (folders[4] / "array").write_text("12\n")
     (folders[5] / "array").symlink_to(folders[4] / "array")
     assert slurm._last_array(tmp_path) == "12"
+    (folders[4] / "array").write_text("harness-20260101-000000.000000 --user=all")
+    assert slurm._last_array(tmp_path) == ""
+    (folders[4] / "array").write_text("harness-20260101-000000.000000")
+    assert slurm._last_array(tmp_path) == "harness-20260101-000000.000000"
     slurm.check_no_jobs_in_slurm([tmp_path])  # there is no squeue, or it knows no such array
 
 
@@ -364,6 +370,63 @@ def test_a_run_that_slurm_still_has_is_not_started_again(tmp_path, jobs_of, prog
     assert main([*command[:-3], "launcher=here", "runtime.sheet=0", "--quiet", "run=a"]) == 0
     programs(sbatch="true")  # which refuses what run b lacks; the logs would be in run a, whose job is done
     assert main(command) == 2 and launches() == known
+
+
+def test_rows_keep_their_labels_when_the_launch_is_refused(tmp_path, monkeypatch, capsys):
+    words = ["run", *BLOCK, f"runtime.runs={tmp_path}", "--quiet"]
+    assert main([*words, *QUIET[:-1], "explainer=saliency"]) == 0
+    seen = []
+
+    def refuse(jobs, launcher, reports):
+        reports.ready()
+        seen.append(set(read_cells(tmp_path / "main")["model"]))
+        raise UserError("Slurm refused the jobs")
+
+    monkeypatch.setattr(processes, "launch", refuse)
+    named = [*words, *QUIET, "-m", "model.label=mine", "dataset.label=ours", "explainer=saliency,input_x_gradient"]
+    assert main(named) == 2
+    cells = read_cells(tmp_path / "main")
+    assert seen == [{"mine"}] and set(cells["model"]) == {"toys:net"} and set(cells["dataset"]) == {"toys:images"}
+    assert not list(tmp_path.glob("main/jobs/*"))
+
+
+@shows("not_started")
+def test_a_job_that_cannot_be_started_is_told_in_one_line(commanded, monkeypatch):
+    def refuse(command):
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(JobCommand, "start", refuse)
+    status, table, told = commanded("-m", "explainer=saliency", "model.seed=0,1")
+    assert status == 1 and told.count("could not be started: BlockingIOError") == 2 and "Traceback" not in told
+    assert table.rstrip() == "2 jobs: 8 missing; the same command measures what is missing"
+
+
+@shows("unnumbered")
+@pytest.mark.parametrize("fault", ["ended", "sbatch", "disk"])
+def test_jobs_that_slurm_has_are_known_although_their_number_is_not(fault, tmp_path, programs, capsys, monkeypatch):
+    """sbatch has accepted them, and the command is ended before it knows; or sbatch tells an error all the same."""
+    at_work = "case \"$*\" in *--name=harness-2*) echo '9_0|PENDING|';; esac"
+    submit = "exit 1" if fault == "sbatch" else "echo Submitted batch job 9"
+    programs(sbatch=submit, srun="true", scontrol="true", squeue=at_work)
+    write = slurm._write_array
+
+    def ended(jobs, array):
+        if array.isdigit():
+            raise KeyboardInterrupt if fault == "ended" else UserError("the disk is full")
+        write(jobs, array)
+
+    monkeypatch.setattr(slurm, "_write_array", ended)
+    monkeypatch.setattr(slurm, "_follow", lambda *given: None)
+    command = ["run", *BLOCK, "explainer=saliency", f"runtime.runs={tmp_path}", "launcher=slurm", "-m", "run=a,b"]
+    assert main(command) == {"ended": 130, "sbatch": 1, "disk": 1}[fault]
+    told = capsys.readouterr().err
+    assert ("Slurm may have the jobs, named harness-2" in told) == (fault == "sbatch"), told
+    for run in ("a,b", "b"):
+        assert main([*command[:-1], f"run={run}"]) == 2
+        told = capsys.readouterr().err
+        assert "Slurm has jobs of this run already, named harness-2" in told and "scancel --name=harness-2" in told
+    programs(squeue="true", sbatch="exit 1")
+    assert main(command) == 2 and "Slurm refused the jobs" in capsys.readouterr().err
 
 
 def test_what_goes_on_when_the_command_is_ended_is_said(tmp_path, monkeypatch, capsys):

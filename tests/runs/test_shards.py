@@ -150,6 +150,21 @@ def test_shards_of_different_weights_are_not_joined(block, monkeypatch, capsys):
     assert_same(harness.run(cut(block, 2)), harness.run({**block, "run": "whole"}))
 
 
+def test_a_command_fails_whose_shards_do_not_join_and_the_same_command_measures_the_older_ones(
+    tmp_path, capsys, monkeypatch
+):
+    words = ["run", "model=toys:net", "dataset=toys:images", "explainer=saliency", "metric=sparseness"]
+    words += [f"runtime.runs={tmp_path}", "runtime.lease=share", "runtime.supervise=false", "runtime.sheet=0"]
+    words += ["protocol.explain_batch=2", "runtime.shards=4"]
+    for number in (0, 1):
+        assert main([*words, f"runtime.shard={number}"]) == 0
+    monkeypatch.setenv("RETRAINED", "1")
+    assert main(words) == 1
+    told = capsys.readouterr()
+    assert "the shards of 2 cells are of different code or weights" in told.err and "results:" not in told.out
+    assert main(words) == 0 and "results:" in capsys.readouterr().out
+
+
 def test_runs_of_two_machines_are_joined_with_their_shards(block, tmp_path, capsys):
     one, other = tmp_path / "one", tmp_path / "other"
     for folder, numbers in ((one, [0, 2]), (other, [1])):
@@ -217,13 +232,15 @@ def test_shards_of_which_one_is_newer_stay_as_they_are_until_they_are_measured(b
     assert_same(run, harness.run({**block, "run": "whole"}))
 
 
-def test_a_shard_with_damaged_scores_is_not_joined_until_it_is_measured_again(block):
+def test_a_shard_with_damaged_scores_is_not_joined_until_it_is_measured_again(block, capsys):
     del block["explainer"]["half"]  # its failures would be tried again
     harness.run(cut(block, 2, 0))
     for path in (Path(block["runtime"]["runs"]) / "night" / "shards" / "0-of-2" / "scores").iterdir():
         path.write_bytes(path.read_bytes()[:-40])
     run = harness.run(cut(block, 2, 1))
     assert not any(row["status"] == "ok" for row in Store(run).latest().values())
+    assert main(["merge", "night", "--runs", str(run.parent)]) == 1
+    assert "have a shard whose files are damaged" in capsys.readouterr().out
     assert_same(harness.run(cut(block, 2)), harness.run({**block, "run": "whole"}))
 
 
