@@ -104,12 +104,17 @@ def _writer_in_name(path: Path) -> str:
 
 
 def may_be_written(path: Path) -> bool:
-    """Whether the process that writes a file of rows can be at work; on another machine, it was within an hour.
+    """Whether the process that writes a file of rows can be at work.
 
     A row that it adds would be lost to whoever writes the file anew meanwhile.
     """
-    state = writer_of(path)
-    if state != "unknown" or not MARKED.fullmatch(_writer_in_name(path)):
+    return may_be_at_work(_writer_in_name(path), path)
+
+
+def may_be_at_work(mark: str, path: Path) -> bool:
+    """Whether the process with a mark can be at work on its file; on another machine, it was within an hour."""
+    state = process_of(mark)
+    if state != "unknown" or not MARKED.fullmatch(mark):
         return state == "alive"
     try:
         now = path.lstat()

@@ -40,7 +40,7 @@ from harness.seals import Damaged
 if TYPE_CHECKING:  # it takes a second to import
     import pandas as pd
 
-FOLDERS = ("cells", "scores", "tables", "config", "environment", "errors", "maps", "views")
+FOLDERS = ("cells", "scores", "tables", "config", "environment", "errors", "labels", "maps", "views")
 WRITTEN = (*FOLDERS, "output", "working", "damaged", "jobs", SHARDS, ROUNDS)
 UNUSABLE = "its cells count as not done until harness run measures them again"
 

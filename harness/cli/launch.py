@@ -113,13 +113,16 @@ class Launch:
         Jobs that run side by side do not see each other's rows, from which a run otherwise takes them. UserError where
         a label that the user gives belongs to another one.
         """
-        from harness.jobs.run_labels import labelled_among, row_of_labels
+        from harness.jobs.run_labels import check_not_renamed, labelled_among, row_of_labels
+        from harness.results.label_claims import claims_in
         from harness.results.row_labels import MODEL_AND_DATA, labelling_rows
         from harness.results.store import Store
 
         run = whole_directory(plan)
         if run not in self.known:
-            self.known[run] = {(row.get("model"), row.get("dataset")): row for row in labelling_rows(Store(run))}
+            rows = (*claims_in(run), *labelling_rows(Store(run)))
+            self.known[run] = {(row.get("model"), row.get("dataset")): row for row in rows}
+        check_not_renamed(plan, claims_in(run))
         labelled = labelled_among(plan, self.known[run].values())
         self.known[run][labelled.model.label, labelled.dataset.label] = row_of_labels(labelled)
         pairs = {each: (getattr(plan, each).label, getattr(labelled, each).label) for each in MODEL_AND_DATA}

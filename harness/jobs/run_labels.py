@@ -1,7 +1,8 @@
 """Labels of models and data sets in one run: a label belongs to one model or data set, which keeps it."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -10,13 +11,51 @@ from harness.engine.selection import Chosen
 from harness.errors import UserError
 from harness.identity import canonical
 from harness.jobs.plan import Plan
+from harness.results.label_claims import LabelClaim, claims_in
 from harness.results.row_labels import MODEL_AND_DATA, Row, labelling_rows, settings_and_labels, settings_in
 from harness.results.store import Store
 
+MOST_TURNS = 5  # after which a process keeps the labels that it has claimed last
+
 
 def labelled_in_run(plan: Plan, store: Store) -> Plan:
-    """The plan with labels for its model and data that fit the rows of its run: see ``labelled_among``."""
-    return labelled_among(plan, labelling_rows(store))
+    """The plan with labels for its model and data that fit the rows of its run, and the processes at work on it: see
+    ``labelled_among``."""
+    claims = claims_in(store.directory)
+    check_not_renamed(plan, claims)
+    return labelled_among(plan, [*claims, *labelling_rows(store)])
+
+
+@contextmanager
+def claimed_labels(plan: Plan, store: Store) -> Iterator[Plan]:
+    """Inside, other processes see what this one calls its model and data; the plan, under labels that fit theirs.
+
+    No lock is needed, which not every file system has: whoever has written a claim reads those of others, so that of
+    two processes at least one sees the other, and gives way.
+    """
+    claim = LabelClaim(store.directory)
+    try:
+        for _ in range(MOST_TURNS):
+            claim.write(row_of_labels(plan))
+            others, before = claim.of_others(), row_of_labels(plan)
+            check_not_renamed(plan, others)
+            plan = labelled_among(plan, others)
+            if row_of_labels(plan) == before:
+                break
+        yield plan
+    finally:
+        claim.withdraw()
+
+
+def check_not_renamed(plan: Plan, claims: Iterable[Row]) -> None:
+    """UserError if the user gives a label to what a process at work measures under another one."""
+    for section, settings, label in (each for claim in claims for each in settings_and_labels(claim)):
+        chosen = getattr(plan, section)
+        if chosen.named and label != chosen.label and settings == _identity(chosen):
+            raise UserError(
+                f"{section}.label is {chosen.label!r}, and another command measures this {section} as {label!r} at the "
+                "moment: give it the new label when that has ended"
+            )
 
 
 def labelled_among(plan: Plan, rows: Iterable[Row]) -> Plan:

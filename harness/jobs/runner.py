@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from contextlib import chdir
+from contextlib import chdir, nullcontext
 from typing import Any
 
 import torch
@@ -31,7 +31,7 @@ from harness.jobs.plan import Plan
 from harness.jobs.progress import Progress
 from harness.jobs.raw_items import check_needs_no_preprocessing
 from harness.jobs.recorders import RowRecorder, config_text
-from harness.jobs.run_labels import labelled_in_run, rename_rows
+from harness.jobs.run_labels import claimed_labels, labelled_in_run, rename_rows
 from harness.messages import heard_by, watched_by
 from harness.models.black_box import loaded_model
 from harness.places import clear_abandoned, ignored_temporary_place, temporary_place
@@ -75,10 +75,12 @@ def run_plan(
     devices = devices_named(plan.runtime.device)
     if devices[0].type == "cpu":
         keep_freed_memory()
+    claimed = nullcontext(plan) if plan.is_part else claimed_labels(plan, store)
     try:
         leased = lease(devices, plan.runtime.lease, progress.say, user=f"run {plan.place}")
         alive = watched.channel.alive if watched else lambda: None
-        with heard_by(progress.say), watched_by(alive), leased as alone, precision(plan.protocol.dtype):
+        heard, watching = heard_by(progress.say), watched_by(alive)
+        with claimed as plan, heard, watching, leased as alone, precision(plan.protocol.dtype):
             _run_pending(plan, store, progress, alone, in_sweep, watched)
     finally:
         progress.end()

@@ -19,7 +19,7 @@ from harness.jobs.part_rows import NoSamplesLeft, round_end
 from harness.jobs.parts import measured_in_whole
 from harness.jobs.plan import Plan
 from harness.jobs.progress import Progress
-from harness.jobs.run_labels import rename_rows
+from harness.jobs.run_labels import claimed_labels, rename_rows
 from harness.jobs.runner import run_plan
 from harness.results.apart import told_apart
 from harness.results.merging import agree, merge_parts, outdated_cells
@@ -37,18 +37,11 @@ def run_rounds(plan: Plan, progress: Progress, in_sweep: bool, watched: Watched 
     if len(done) == len(whole.cells):
         return status_counts(whole, rows)
     settled = max((_samples_of(rows[cell_id]) for cell_id in done if rows[cell_id]["status"] == "ok"), default=0)
-    rounds: list[Plan] = []
-    while not rounds or _goes_on(rounds, settled, progress):
-        now = replace(whole, already_measured=done, round=len(rounds))
-        others = [folder for folder in round_folders(whole.directory) if folder != now.directory]
-        now = replace(now, outdated=outdated_cells(now.directory, others))
-        try:
-            run_plan(now, progress, in_sweep=in_sweep, watched=watched)
-        except NoSamplesLeft:
-            break
-        rounds.append(now)
-    rename_rows(whole, Store(whole.directory))
-    found = merge_parts(whole.directory, [each.directory for each in rounds], {cell.id for cell in whole.cells} - done)
+    with claimed_labels(whole, Store(whole.directory)) as whole:
+        rounds = _measured_rounds(replace(whole, already_measured=done), settled, progress, in_sweep, watched)
+        rename_rows(whole, Store(whole.directory))
+        new = {cell.id for cell in whole.cells} - done
+        found = merge_parts(whole.directory, [each.directory for each in rounds], new)
     counts = status_counts(whole, finished_rows(Store(whole.directory)))
     unfinished = found.mixed + found.damaged + found.lacking
     if unfinished:
@@ -57,6 +50,23 @@ def run_rounds(plan: Plan, progress: Progress, in_sweep: bool, watched: Watched 
             "what is missing"
         )
     return {**counts, "failed": counts["failed"] + unfinished}
+
+
+def _measured_rounds(
+    plan: Plan, settled: int, progress: Progress, in_sweep: bool, watched: Watched | None
+) -> list[Plan]:
+    """Measure one round after the other; ``settled`` is the number of samples that the run has, or 0."""
+    rounds: list[Plan] = []
+    while not rounds or _goes_on(rounds, settled, progress):
+        now = replace(plan, round=len(rounds))
+        others = [folder for folder in round_folders(plan.directory) if folder != now.directory]
+        now = replace(now, outdated=outdated_cells(now.directory, others))
+        try:
+            run_plan(now, progress, in_sweep=in_sweep, watched=watched)
+        except NoSamplesLeft:
+            break
+        rounds.append(now)
+    return rounds
 
 
 def _samples_of(row: Mapping[str, Any]) -> int:

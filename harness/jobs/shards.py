@@ -11,7 +11,7 @@ from harness.jobs.finished import finished_rows, status_counts
 from harness.jobs.parts import measured_in_whole, whole_of
 from harness.jobs.plan import Plan
 from harness.jobs.progress import Progress
-from harness.jobs.run_labels import rename_rows
+from harness.jobs.run_labels import claimed_labels, rename_rows
 from harness.jobs.runner import run_plan
 from harness.results.merging import Merged, merge_shards, outdated_cells
 from harness.results.part_folders import shard_folders
@@ -26,12 +26,13 @@ def run_shard(plan: Plan, progress: Progress, in_sweep: bool, watched: Watched |
     whole, rows, done = measured_in_whole(whole_of(plan), progress)
     if len(done) == len(whole.cells):
         return status_counts(whole, rows)
-    shard = replace(whole, runtime=plan.runtime, already_measured=done)
-    others = [folder for folder in shard_folders(whole.directory) if folder != shard.directory]
-    shard = replace(shard, outdated=outdated_cells(shard.directory, others))
-    run_plan(shard, progress, in_sweep=in_sweep, watched=watched)
-    rename_rows(whole, Store(whole.directory))
-    found = merge_shards(whole.directory, whole.runtime.shards, {cell.id for cell in shard.cells})
+    with claimed_labels(whole, Store(whole.directory)) as whole:
+        shard = replace(whole, runtime=plan.runtime, already_measured=done)
+        others = [folder for folder in shard_folders(whole.directory) if folder != shard.directory]
+        shard = replace(shard, outdated=outdated_cells(shard.directory, others))
+        run_plan(shard, progress, in_sweep=in_sweep, watched=watched)
+        rename_rows(whole, Store(whole.directory))
+        found = merge_shards(whole.directory, whole.runtime.shards, {cell.id for cell in shard.cells})
     of_whole = finished_rows(Store(whole.directory))
     current = [cell.id for cell in shard.cells if whole.state(cell, of_whole.get(cell.id)) not in ("new", "stale")]
     progress.say(_message(shard, found, len(done) + len(current), len(whole.cells)))

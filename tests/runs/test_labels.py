@@ -1,5 +1,8 @@
 """A label belongs to one model or data set of a run, and each has one label, whatever happens to a command."""
 
+import os
+import shutil
+
 import pytest
 
 import harness
@@ -7,7 +10,10 @@ from harness.cli.main import main
 from harness.errors import UserError
 from harness.jobs import runner
 from harness.jobs.plan import Plan
+from harness.jobs.run_labels import row_of_labels
+from harness.places import process_mark
 from harness.results import disk
+from harness.results.label_claims import LabelClaim
 from harness.results.store import Store
 
 CUT = {"shards": {"protocol": {"explain_batch": 2}, "shards": 2}, "rounds": {"protocol": {"precision": 1e-9}}, "": {}}
@@ -115,3 +121,84 @@ def test_a_model_with_two_labels_in_two_runs_has_that_of_the_first_when_they_are
     assert main(["merge", "one", "other", "--into", "both", "--runs", str(tmp_path)]) == 0
     assert models_of(tmp_path / "both") == {"first"}
     assert {row["metric"] for row in Store(tmp_path / "both").latest().values()} == {"total", "drop", "more3.0"}
+
+
+def net_of(config, parts, seed, label=None):
+    """A block with a net that has the same label for every seed, unless it is given one."""
+    given = {} if label is None else {"label": label}
+    return block_of(config, parts) | {"model": {"name": "python", "factory": "toys:net", "seed": seed, **given}}
+
+
+@pytest.fixture
+def at_work(config, tmp_path):
+    """``at_work(seed, label)``: another process that measures a net in the run, and has written no row yet."""
+    claims = []
+
+    def begin(seed, label=None):
+        claims.append(LabelClaim(tmp_path / "night"))
+        claims[-1].write(row_of_labels(Plan.of(net_of(config, "", seed, label))))
+
+    yield begin
+    for claim in claims:
+        claim.withdraw()
+    assert not (tmp_path / "night" / "labels").exists()
+
+
+@in_parts
+def test_a_model_gets_another_label_than_that_of_a_process_at_work(config, parts, at_work):
+    at_work(seed=0)
+    assert models_of(harness.run(net_of(config, parts, seed=1))) == {"toys:net(seed=1)"}
+
+
+@in_parts
+def test_a_model_that_a_process_at_work_measures_has_its_label(config, parts, at_work, tmp_path):
+    at_work(seed=0, label="theirs")
+    for label, section in (("mine", 0), ("theirs", 1)):  # the same model, and another one
+        with pytest.raises(UserError, match="model.label is"):
+            harness.run(net_of(config, parts, section, label))
+    assert not (tmp_path / "night" / "cells").exists()
+    assert models_of(harness.run(net_of(config, parts, seed=0))) == {"theirs"}
+    with pytest.raises(UserError, match="another command measures this model as 'theirs' at the moment"):
+        harness.run(net_of(config, parts, 0, "mine"))  # all is done: the rows would be renamed
+
+
+@in_parts
+@pytest.mark.parametrize("label", [None, "mine"])
+def test_of_two_processes_that_begin_at_once_the_one_that_sees_the_other_gives_way(
+    config, parts, label, at_work, monkeypatch
+):
+    write, claimed = LabelClaim.write, []
+
+    def write_after_another(claim, labels):
+        if not claimed:  # it had read no claim either
+            claimed.append(claim)
+            at_work(seed=0, label=label)
+        write(claim, labels)
+
+    monkeypatch.setattr(LabelClaim, "write", write_after_another)
+    if label is None:
+        assert models_of(harness.run(net_of(config, parts, seed=1))) == {"toys:net(seed=1)"}
+    else:
+        with pytest.raises(UserError, match="model.label is 'mine', which is another model in this run"):
+            harness.run(net_of(config, parts, 1, label))
+
+
+def test_claims_of_nobody_and_what_is_no_claim_change_nothing(config, at_work, tmp_path):
+    at_work(seed=0, label="theirs")
+    folder = tmp_path / "night" / "labels"
+    (claim,) = folder.iterdir()
+    content = claim.read_bytes()
+    claim.rename(folder / f"{process_mark(2**22 + 1)}.json")
+    (folder / f"{process_mark()}.json").write_bytes(content[:-5])
+    (folder / f"{process_mark()}.json").write_bytes(b'{"model": 3, "config": {"model": "toys:net"}}')
+    (folder / "elsewhere.1-77-abcdef12.json").write_bytes(content)
+    os.utime(folder / "elsewhere.1-77-abcdef12.json", (0, 0))
+    assert models_of(harness.run(net_of(config, "", 0, "mine"))) == {"mine"}
+    assert len(list(folder.iterdir())) == 3, "that of the killed process is removed"
+    shutil.rmtree(folder)
+
+
+def test_a_run_without_a_place_for_claims_goes_on(config, tmp_path):
+    (tmp_path / "night").mkdir()
+    (tmp_path / "night" / "labels").touch()
+    assert models_of(harness.run(block_of(config, "", "mine"))) == {"mine"}
