@@ -36,7 +36,7 @@ class LabelClaim:
 
     def of_others(self) -> list[Row]:
         """The claims of other processes."""
-        return _rows_in(path for path in _living(self.path.parent) if path != self.path)
+        return _claims_read(path for path in _living(self.path.parent) if path != self.path)
 
     def withdraw(self) -> None:
         """Remove the claim, those of killed processes, and the folders that this leaves empty."""
@@ -51,14 +51,14 @@ class LabelClaim:
 
 def claims_in(run: Path) -> list[Row]:
     """The claims of all processes that may be at work on a run."""
-    return _rows_in(_living(run / CLAIMS))
+    return _claims_read(_living(run / CLAIMS))
 
 
 def _living(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.glob("*.json")) if may_be_at_work(path.stem, path)]
 
 
-def _rows_in(paths: Iterable[Path]) -> list[Row]:
+def _claims_read(paths: Iterable[Path]) -> list[Row]:
     """The rows in claims; what is none is left out, since a run may come from somebody else."""
     found = []
     for path in paths:

@@ -100,7 +100,7 @@ def merge_parts(run: Path, parts: Sequence[Path], only: Container[str] | None = 
         of_cell = [of_part[cell] for of_part in rows if cell in of_part]
         if cell in present and _is_newer(present[cell], of_cell) and _is_sound(whole, present[cell]):
             continue
-        outcome = _outcome(stores, of_cell)
+        outcome = _fate_of_parts(stores, of_cell)
         found[outcome] += 1
         if outcome == "written":
             complete.append(of_cell)
@@ -115,7 +115,7 @@ def merge_parts(run: Path, parts: Sequence[Path], only: Container[str] | None = 
     return Merged(**found, absent=sum(not each for each in rows))
 
 
-def _outcome(stores: Sequence[Store], of_cell: Sequence[Row]) -> str:
+def _fate_of_parts(stores: Sequence[Store], of_cell: Sequence[Row]) -> str:
     """What becomes of a cell that has these rows in parts of a run: the name of a number in ``Merged``."""
     if len(of_cell) < len(stores):
         return "lacking"

@@ -39,16 +39,18 @@ def newest_labels(rows: Iterable[Row]) -> Labels:
 def labels_in(rows: Iterable[Row]) -> Labels:
     """The labels in rows; of two for one model, that of the last row."""
     return {
-        (section, _as_text(settings)): label for row in rows for section, settings, label in settings_and_labels(row)
+        (section, _settings_text(settings)): label
+        for row in rows
+        for section, settings, label in settings_and_labels(row)
     }
 
 
 def relabelled(row: Row, labels: Labels) -> dict[str, Any]:
     """A row with these labels for the model and the data set that they know."""
     known = {
-        section: labels[section, _as_text(settings)]
+        section: labels[section, _settings_text(settings)]
         for section, settings, _ in settings_and_labels(row)
-        if (section, _as_text(settings)) in labels
+        if (section, _settings_text(settings)) in labels
     }
     return {**row, **known}
 
@@ -80,5 +82,5 @@ def check_labels_differ(runs: Sequence[Path]) -> None:
                 )
 
 
-def _as_text(settings: Any) -> str:
+def _settings_text(settings: Any) -> str:
     return json.dumps(settings, sort_keys=True)

@@ -189,7 +189,7 @@ class Store:
     def files(self) -> list[Path]:
         """The files of rows in the order in which they count."""
         paths = (self.directory / "cells").glob("*.jsonl")
-        return sorted(paths, key=_place_of)
+        return sorted(paths, key=_order_of_file)
 
     def last_written(self) -> str:
         """When the last row was finished (ISO, UTC), from the ends of the files; "" where there is none."""
@@ -276,7 +276,7 @@ class Store:
     def _is_hidden(self, cell: str, path: Path) -> bool:
         """Whether a file behind this one has a row of the cell. Of each file only new lines are read."""
         for other in self.files():
-            if _place_of(other) > _place_of(path):
+            if _order_of_file(other) > _order_of_file(path):
                 file, cells = self._later.setdefault(other, (GrowingFile(other), set()))
                 lines, begins = file.look()
                 if begins:
@@ -287,7 +287,7 @@ class Store:
         return False
 
 
-def _place_of(path: Path) -> tuple[int, str]:
+def _order_of_file(path: Path) -> tuple[int, str]:
     """The place of a file of rows among those of its run."""
     return file_number(path), path.name
 
