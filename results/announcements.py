@@ -2,8 +2,9 @@
 
     working/<started>-<machine>-<process>-<digits>.jsonl    the last line are the rows that hold if the process ends now
 
-Readers of rows do not read this folder. A supervised run removes its file when it ends. One that is left behind belongs
-to a run that was killed from outside, with its supervisor.
+Readers of rows do not read this folder. A supervised run removes its file when it ends, or when it goes on in another
+folder, as that of the next round. One that is left behind belongs to a run that was killed from outside, with its
+supervisor.
 """
 
 import json
@@ -20,6 +21,7 @@ from harness.results.store import plain
 from harness.seals import Damaged
 
 FOLDER = "working"
+MOST_TRIES = 10
 
 
 class Announcements:
@@ -27,15 +29,27 @@ class Announcements:
 
     def __init__(self, directory: Path, owner: int) -> None:
         started = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
-        self.path = directory.absolute() / FOLDER / f"{started}-{process_mark(owner)}.jsonl"
+        self.directory = directory.absolute()
+        self.path = self.directory / FOLDER / f"{started}-{process_mark(owner)}.jsonl"
 
     def announce(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Say that these cells are being measured, by their rows as failed cells; an empty list: none is."""
         line = json.dumps([{name: plain(value) for name, value in row.items()} for row in rows]) + "\n"
         with told_in_one_line(self.path, "the cells finished before are safe"):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with open(self.path, "a", encoding="utf-8") as file:
+            _append_in_new_folder(self.path, line)
+
+
+def _append_in_new_folder(path: Path, line: str) -> None:
+    """Add a line to a file whose folder another process may remove, as long as it is empty."""
+    for tries_left in reversed(range(MOST_TRIES)):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(path, "a", encoding="utf-8") as file:
                 file.write(line)
+            return
+        except FileNotFoundError:
+            if not tries_left:
+                raise
 
 
 def announced_rows(path: Path) -> list[dict[str, Any]]:
@@ -66,12 +80,12 @@ def remove_announcement(path: Path) -> None:
 
 
 def taken_by_force(directory: Path) -> list[dict[str, Any]]:
-    """The rows of the cells that were being measured when an earlier run on this machine was killed; the files of
-    these announcements are removed."""
+    """The rows of the cells that were being measured when an earlier run on this machine was killed: none where it was
+    loading model and data. The files of these announcements are removed."""
     rows = []
     for path in sorted((directory / FOLDER).glob("*.jsonl")):
         if process_of(path.stem.partition("-")[2]) == "gone":
-            rows += announced_rows(path)
+            rows += [row for row in announced_rows(path) if row.get("stage") != "load"]
             remove_announcement(path)
     return rows
 

@@ -98,7 +98,8 @@ class InRun:
         self, plan: Plan, store: Store, stage: Stage, watched: Watched | None, *, question: str = "", alone: Any = True
     ) -> None:
         self.plan, self.store, self.watched, self.weights = plan, store, watched, stage.weights
-        self.question, self.alone, self.tried = question, alone, set(watched.tried if watched else ())
+        self.question, self.alone = question, alone
+        self.tried = set(watched.tried_in(store.directory) if watched else ())
         self.suspects = {str(row.get("explainer")) for row in taken_by_force(store.directory)}
         self.rows = finished_rows(store)
         self.account = Account(store.directory / SPENT, store.safe)

@@ -38,7 +38,7 @@ def work() -> None:
             job = pickle.load(jobs)
         except EOFError:
             return
-        watched = Watched(channel, owner, frozenset(job["tried"]), job["resumes"])
+        watched = Watched(channel, owner, job["tried"], job["stopped"])
         with noting_signals((signal.SIGTERM,)):
             done = _measured_job(job, watched)
         if done is None:

@@ -97,7 +97,7 @@ class Calibration:
         pending = set().union(*(work.cells for work in works))
         self.pending = [cell for cell in self.plan.cells if cell.labels in pending]
         # A cell that has ended an earlier process of this command is not tried again.
-        tried = self.watched.tried if self.watched else frozenset()
+        tried = self.watched.tried_in(self.run.store.directory) if self.watched else frozenset()
         self.cells = [cell for cell in self.pending if cell.id not in tried]
         labels = frozenset(cell.labels for cell in self.cells)
         self.works = [Workload(work.cells & labels, work.samples) for work in works if work.cells & labels]

@@ -7,6 +7,7 @@ say      a line of progress           status   what is being done, for a termina
 print    a part of the result         trace    an error of the harness itself
 alive    a sign of life               done     the job's exit status, and whether anything was measured
 refused  it cannot be measured      renew    the job is to go on in a new process, for this reason
+settled  cells of a run, shard or round that need nothing more: the status of the row that was written; null for none
 """
 
 import json
@@ -15,7 +16,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -143,16 +144,17 @@ class Watched:
 
     channel   tells the supervisor what is done
     owner     the supervisor's process
-    tried     cells that this command has tried already, in an earlier process
-    resumes   whether an earlier process of this command has measured a part of the block
+    tried     folder of a run, shard or round -> cells that this command has tried there, in an earlier process: all
+              parts of a run have the same cells
+    stopped   the folder in which the process before this one has stopped; "" for the first process of a command
     measured  whether there was anything to measure; set by the job
     works     number of pieces of work so far
     """
 
     channel: Channel
     owner: int
-    tried: frozenset[str] = frozenset()
-    resumes: bool = False
+    tried: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    stopped: str = ""
     measured: bool = False
     works: int = 0
     _announcements: Announcements | None = None
@@ -163,10 +165,24 @@ class Watched:
         What is printed meanwhile goes into the file ``output`` of that folder.
         """
         self.channel.send(alive=True)  # a process that is no longer heard ends here, at the work that it has done
-        if self._announcements is None:
+        if self._announcements is None or self._announcements.directory != directory.absolute():
             self._announcements = Announcements(directory, self.owner)
         self._announcements.announce(rows)
         self._at(stage, label, str(directory / output))
+
+    def settles(self, directory: Path, cells: Mapping[str, str | None]) -> None:
+        """Say which cells of the run in ``directory`` need nothing more: the status of the row that this process has
+        written, or None for a cell that was announced and needs no row."""
+        if cells:
+            self.channel.send(settled=cells, folder=str(directory.absolute()))
+
+    def tried_in(self, directory: Path) -> frozenset[str]:
+        """The cells that this command has tried already in the run in ``directory``, in an earlier process."""
+        return frozenset(self.tried.get(str(directory.absolute()), ()))
+
+    def resumes(self, directory: Path) -> bool:
+        """Whether the process before this one has stopped in the midst of the run in ``directory``."""
+        return str(directory.absolute()) == self.stopped
 
     def rests(self) -> None:
         """Say that no item is at work: the rows of all cells that were announced have been written."""

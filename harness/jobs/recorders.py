@@ -72,6 +72,13 @@ class RowRecorder:
         if self.watched is not None:
             self.watched.rests()
 
+    def will_measure(self, cells: Sequence[Cell]) -> None:
+        """Say which of the announced cells will be measured, now that this is known: the others need no row."""
+        if self.watched is not None:
+            needless = self.announced - {cell.id for cell in cells}
+            self.watched.settles(self.store.directory, dict.fromkeys(needless))
+        self.rests()
+
     def scored(self, cell: Cell, scores: Scores, valid: Tensor, flags: list[str], seconds: float) -> None:
         """Write the samples' scores and then the cell's row, so that no row refers to missing scores."""
         finite = scores.values.isfinite()
@@ -111,6 +118,8 @@ class RowRecorder:
     def _append(self, cell: Cell, results: dict[str, Any]) -> None:
         """Write the row of a cell; ``results`` replace the values of a cell without scores."""
         self.store.append(self._row(cell, results))
+        if self.watched is not None:
+            self.watched.settles(self.store.directory, {cell.id: results["status"]})
         self.announced.discard(cell.id)
         if not self.announced:
             self.rests()

@@ -64,7 +64,7 @@ def run_plan(
         plan = labelled_in_run(plan, store)
     if moved:
         _write_plan(plan, store)
-    if not _pending(plan, rows, watched) and not (watched and watched.resumes):
+    if not _pending(plan, rows, watched) and not (watched and watched.resumes(plan.directory)):
         _renamed(plan, store)
         progress.say(f"{plan.title}: all {len(plan.cells)} cells are done in {plan.place}; nothing to measure")
         return status_counts(plan, rows)
@@ -111,7 +111,7 @@ def _run_pending(
     # Read again: another run may have finished cells during the wait.
     rows = without_damaged_maps(plan, store, finished_rows(store, plan.cells))
     recorder = RowRecorder(plan, store, rows, progress, watched)
-    resumes = watched is not None and watched.resumes
+    resumes = watched is not None and watched.resumes(plan.directory)
     if not resumes:
         progress.loading(plan.title, alone.device)
     former = _renamed(plan, store)  # before it is announced what fails if this process ends
@@ -123,8 +123,11 @@ def _run_pending(
         if plan.runtime.outputs:
             model = digest(code_of(*plan.model.functions), canonical(plan.model.identity), stage.weights)
             stage.output_cache = OutputCache.of(plan.runtime.outputs, model)
+    except NoSamplesLeft:
+        recorder.will_measure([])
+        raise
     except BaseException as error:
-        if asked_by_user(error) or isinstance(error, NoSamplesLeft):
+        if asked_by_user(error):
             raise
         declined = isinstance(error, NotApplicable) and in_sweep
         if declined or not isinstance(error, UserError | NotApplicable):
@@ -139,7 +142,7 @@ def _run_pending(
         raise kind(f"{plan.title} could not be loaded: {one_line(error)}") from error
     _write_plan(plan, store)
     recorder.on(stage)
-    recorder.rests()
+    recorder.will_measure(cells)
     if not resumes:
         progress.loaded(stage, len(plan.explainers), len(plan.metrics), len(cells))
         for line in accuracy_lines(stage):
@@ -162,7 +165,7 @@ def _pending(
     plan: Plan, rows: Mapping[str, Mapping[str, Any]], watched: Watched | None, weights: str | None = None
 ) -> list[Cell]:
     """The cells to measure; those that this command has tried already wait for the next one."""
-    tried = watched.tried if watched else frozenset()
+    tried = watched.tried_in(plan.directory) if watched else frozenset()
     return [cell for cell in plan.pending(rows, weights) if cell.id not in tried]
 
 

@@ -39,10 +39,10 @@ class Supervisor:
         """
         runtime = Runtime.of(settings.get("runtime") or {})  # refused here, before a limit ends a worker
         limits = Limits(runtime.cell_timeout, runtime.memory)
-        watch, written = Watch(limits, runtime.quiet, repeats=work != "run"), 0
+        watch, done = Watch(limits, runtime.quiet, repeats=work != "run"), 0
         terminals = (sys.stdout.isatty(), sys.stderr.isatty())
         job = {"work": work, "settings": settings, "in_sweep": in_sweep, "terminals": terminals}
-        job |= {"tried": [], "resumes": False}
+        job |= {"tried": {}, "stopped": ""}
         try:
             while True:
                 self.start().give(job)
@@ -51,10 +51,10 @@ class Supervisor:
                 if watch.status is not None:
                     return watch.status
                 self.end()
-                tried, before, written = watch.failed_cells(), written, watch.rows_written()
-                if written == before:  # the last worker has done nothing: a further one would not either
+                before, done = done, watch.amount_done()
+                if done == before:  # the last worker has done nothing: a further one would not either
                     raise NotMeasured(f"the run's process has ended: {watch.reason}")
-                job |= {"tried": tried, "resumes": True}
+                job |= {"tried": watch.failed_cells(), "stopped": watch.folder}
         finally:
             watch.close()
             if watch.status is None:

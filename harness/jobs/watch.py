@@ -6,8 +6,7 @@ import selectors
 import signal
 import sys
 import sysconfig
-from collections import Counter
-from datetime import UTC, datetime
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +38,8 @@ class Watch:
     status    the job's exit status, once it is done
     measured  whether the job had anything to measure
     reason    why the last worker ended before the job was done
+    settled   folder of a run -> cells that need nothing more, as the workers tell: the status of the row that this
+              command has written, None for a cell that needs no row. Other processes may write rows there too
     """
 
     def __init__(self, limits: Limits, quiet: bool = False, repeats: bool = False) -> None:
@@ -47,9 +48,11 @@ class Watch:
         self.status: int | None = None
         self.measured, self.reason, self.renewed = False, "", False
         self.strays = 0
-        self.started = datetime.now(UTC).isoformat(timespec="microseconds")
         self.label = ""
         self.announcement: Path | None = None
+        self.announced: dict[str, set[str]] = defaultdict(set)
+        self.settled: dict[str, dict[str, str | None]] = defaultdict(dict)
+        self.settled_last: set[str] = set()
         self.output: ItemOutput | None = None
         self.outputs: dict[int, ItemOutput | None] = {}
         self.files: set[Path] = set()
@@ -57,6 +60,8 @@ class Watch:
     def follow(self, worker: WorkerProcess) -> None:
         """Follow a worker until the job is done or the worker has ended; then its cells have their rows."""
         self.renewed, self.false_end, self.outputs = False, "", {}
+        self._leave_announcement()  # of the worker before
+        self.announced.clear()
         self.said_before = self.said.copy() if self.repeats else Counter()
         self.hearing = Hearing(worker.token)
         self.printed = MarkedOutput(self._take_output, self._next_output)
@@ -96,13 +101,22 @@ class Watch:
         worker.end(patience=0)
         return passed, stack
 
-    def failed_cells(self) -> list[str]:
-        """The cells that this command has tried without success: they are left for the next one."""
-        return [row["cell"] for row in self._new_rows() if row["status"] == "failed"]
+    def failed_cells(self) -> dict[str, list[str]]:
+        """By folder, the cells that this command has tried without success: they are left for the next one."""
+        return {
+            folder: [cell for cell, status in cells.items() if status == "failed"]
+            for folder, cells in self.settled.items()
+        }
 
-    def rows_written(self) -> int:
-        """How many cells have got a row by this command."""
-        return len(self._new_rows())
+    def amount_done(self) -> int:
+        """How many cells have got a row by this command; failed ones count twice, since they are not tried again."""
+        statuses = [status for cells in self.settled.values() for status in cells.values() if status is not None]
+        return len(statuses) + statuses.count("failed")
+
+    @property
+    def folder(self) -> str:
+        """The folder of the run, shard or round in which the last worker was at work; "" before there is one."""
+        return "" if self.announcement is None else str(self.announcement.parent.parent)
 
     def close(self) -> None:
         """The job is done or has been ended."""
@@ -113,18 +127,8 @@ class Watch:
         if self.strays and not self.quiet:
             self.screen.say(f"{self.strays} lines were ignored: an item wrote them to a file that is not its own")
         if self.files and not self.quiet:
-            folder = next(iter(self.files)).parent
-            self.screen.say(f"what items printed is in {os.path.relpath(folder)} ({len(self.files)} files)")
-
-    def _new_rows(self) -> list[dict[str, Any]]:
-        return [row for row in self._rows() if self._is_new(row)]
-
-    def _is_new(self, row: dict[str, Any]) -> bool:
-        """Whether this command has written the row."""
-        return str(row.get("finished")) >= self.started
-
-    def _rows(self) -> list[dict[str, Any]]:
-        return [] if self.announcement is None else list(Store(self.announcement.parent.parent).latest().values())
+            for folder, count in Counter(path.parent for path in sorted(self.files)).items():
+                self.screen.say(f"what items printed is in {os.path.relpath(folder)} ({count} files)")
 
     def _read(self, worker: WorkerProcess) -> list[int]:
         """Read what has come; returns the descriptors that are at their end."""
@@ -173,6 +177,8 @@ class Watch:
                 self.renewed, self.reason = True, reason
                 if not self.quiet:
                     self.screen.say(f"{reason}: the rest is measured in a new process")
+            case {"settled": cells, "folder": folder}:
+                self._settle(folder, cells)
             case {"done": status}:
                 left = self._cells_left() if status == 0 else 0
                 if left:
@@ -190,16 +196,31 @@ class Watch:
 
     def _cells_left(self) -> int:
         """How many cells were announced by this worker and have neither a row of this command nor older scores."""
-        if self.announcement is None:
-            return 0
-        done = {row["cell"] for row in self._rows() if row["status"] == "ok" or self._is_new(row)}
-        return len(announced_cells(self.announcement) - done)
+        self._note_announced()
+        left = {folder: cells - self.settled[folder].keys() for folder, cells in self.announced.items()}
+        return sum(len(cells - _scored_in(folder)) for folder, cells in left.items() if cells)
+
+    def _settle(self, folder: str, cells: dict[str, str | None]) -> None:
+        self.settled[folder] |= cells
+        self.settled_last |= cells.keys()
+
+    def _note_announced(self) -> None:
+        """Note which cells the worker has announced so far in the present folder."""
+        if self.announcement is not None:
+            self.announced[self.folder] |= announced_cells(self.announcement)
+
+    def _leave_announcement(self) -> None:
+        """The worker is at work in another folder, or there is another worker: the file is no longer needed."""
+        if self.announcement is not None:
+            self._note_announced()
+            remove_announcement(self.announcement)
 
     def _begins(self, stage: str, message: dict[str, Any]) -> None:
         self.limits.begins(stage)
-        if self.announcement not in (None, Path(message["file"])):
-            remove_announcement(self.announcement)  # of the worker before
+        if self.announcement != Path(message["file"]):
+            self._leave_announcement()
         self.label, self.announcement = message["label"], Path(message["file"])
+        self.settled_last.clear()
         output = ItemOutput(f"{stage} {self.label}", Path(message["output"])) if stage else None
         self.outputs[message["mark"]] = output
         self.printed.expect(message["mark"])
@@ -215,11 +236,12 @@ class Watch:
         seconds = self.limits.seconds
         self.reason = printable(f"{reason} after {seconds:.1f} s{_place_in(stack)}")[:MOST_LETTERS]
         self.limits.begins("")
-        rows = announced_rows(self.announcement) if self.announcement and stage else []
-        store = Store(self.announcement.parent.parent) if rows else None
+        rows = self._rows_that_hold(stage) if self.announcement and stage else []
+        store = Store(self.folder)
         for row in rows:
             store.append({**row, "error": self.reason, "seconds": round(seconds / len(rows), 4)})
             store.write_error(row["cell"], f"{stage} {self.label}: {self.reason}\n\n{stack}\n{printed}")
+            self._settle(self.folder, {row["cell"]: "failed"})
         if self.announcement is not None:
             remove_announcement(self.announcement)
         if stage == "load":
@@ -227,6 +249,17 @@ class Watch:
         if rows and not self.quiet:
             self.screen.say(f"{'':>9}{self.label} failed: {self.reason}")
             self.screen.say(f"{'':>9}the rest is measured in a new process")
+
+    def _rows_that_hold(self, stage: str) -> list[dict[str, Any]]:
+        """The announced rows of the cells that have no row yet. While a model is loaded, older scores stay, although
+        they are stale, as they do where an error ends the loading."""
+        kept = self.settled_last | (_scored_in(self.folder) if stage == "load" else set())
+        return [row for row in announced_rows(self.announcement) if row["cell"] not in kept]
+
+
+def _scored_in(folder: str) -> set[str]:
+    """The cells of a run, shard or round that have scores."""
+    return {cell for cell, row in Store(folder).latest().items() if row["status"] == "ok"}
 
 
 def _place_in(stack: str) -> str:

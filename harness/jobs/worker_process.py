@@ -20,6 +20,7 @@ TOKEN = "HARNESS_WORKER"  # in the environment of a worker and of all its childr
 BEGIN = "import sys, json; sys.path[:] = json.loads(sys.argv[1])[3]; from harness.cli.worker import work; work()"
 ADOPT_ORPHANS = 36  # PR_SET_CHILD_SUBREAPER
 MOST_GENERATIONS = 100  # of orphans, each left by the one before
+HELD = ("Pss_Anon", "Pss_Shmem")  # memory of its own, and memory that is shared without a file on a disk
 DUMP_SIGNAL = signal.SIGUSR2  # a worker answers it with its stack
 
 
@@ -153,11 +154,15 @@ def _environment_of(process: int) -> bytes:
 
 
 def _held_bytes(process: int) -> int:
-    """The proportional share of a process in physical memory, or all that it uses where the share is not told."""
-    with suppress(OSError, ValueError, IndexError):
-        for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024
+    """The physical memory that a process holds, or all that it uses where that is not told.
+
+    Pages that it shares with others count in part, and those of mapped files, such as large attributions, not at all:
+    the system takes them back when it needs them. On old systems, which do not tell these, they count.
+    """
+    with suppress(OSError, ValueError, IndexError, KeyError):
+        lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()[1:]
+        found = {name: int(value.split()[0]) for name, _, value in (line.partition(":") for line in lines)}
+        return sum(found[name] for name in (HELD if found.keys() >= set(HELD) else ["Pss"])) * 1024
     with suppress(OSError, ValueError, IndexError):
         return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
     return 0

@@ -28,6 +28,14 @@ def exit_status(model, inputs, targets):
     os._exit(0)
 
 
+def dies_at(model, inputs, targets, *, sample, count):
+    """Ends the process when it is given this one of ``count`` images."""
+    deadly = toys.images(count=count).inputs[sample]
+    if (inputs.detach() == deadly).flatten(1).all(1).any():
+        os._exit(4)
+    return gradient_map(model, inputs, targets)
+
+
 def is_first(mark):
     """Whether no process has asked before: it makes a file beside ``mark``, since a file ``mark`` is part of a cell."""
     with contextlib.suppress(FileExistsError):
@@ -279,6 +287,13 @@ def lost_net():
 def dying_net():
     """A model that takes the process with it."""
     os._exit(4)
+
+
+def net_once(*, mark):
+    """A model that takes the process with it when it is loaded for the second time."""
+    if not is_first(mark):
+        os._exit(4)
+    return toys.net()
 
 
 def slow(model, inputs, targets):
