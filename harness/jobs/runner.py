@@ -216,6 +216,6 @@ def uncut_stage(plan: Plan, device: torch.device, whole: bool) -> Stage:
 
 def _fail_all(plan: Plan, recorder: RowRecorder, error: BaseException) -> None:
     status = "not_applicable" if isinstance(error, NotApplicable) else "failed"
-    for cell in plan.pending(recorder.before):
+    for cell in _pending(plan, recorder.before, recorder.watched):
         if recorder.before.get(cell.id, {}).get("status") != "ok":  # an older score stays, although it is stale
             recorder.failed(cell, status, "load", error, failure_of(error).trace)

@@ -56,11 +56,13 @@ class Supervisor:
                     raise NotMeasured(f"the run's process has ended: {watch.reason}")
                 job |= {"tried": watch.failed_cells(), "stopped": watch.folder}
         finally:
-            watch.close()
-            if watch.status is None:
-                self.end()
-            elif watch.measured:
-                self._let_go()
+            try:
+                if watch.status is None:
+                    self.end()
+                elif watch.measured:
+                    self._let_go()
+            finally:  # not before the worker has ended: it could announce something that nobody removes
+                watch.close()
 
     def end(self) -> None:
         """End the worker, if there is one, and what it has started."""

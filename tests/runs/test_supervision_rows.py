@@ -13,6 +13,9 @@ import torch
 from harness.errors import NotMeasured
 from harness.jobs.channel import Channel, Watched
 from harness.jobs.limits import Limits
+from harness.jobs.plan import Plan
+from harness.jobs.runner import run_plan
+from harness.jobs.supervisor import Supervisor
 from harness.jobs.watch import Watch
 from harness.jobs.worker_process import _held_bytes
 from harness.places import process_mark
@@ -186,6 +189,36 @@ def test_older_scores_stay_where_a_process_ends_while_it_loads(stage, watch, fol
     else:
         follow(work)
     assert statuses(tmp_path) == {"older": "ok" if stage == "load" else "failed", "new": "failed"}
+
+
+def test_cells_that_an_earlier_process_has_failed_keep_their_reason_where_the_next_one_cannot_load(config, tmp_path):
+    plan, channel = Plan.of({**config, "model": "hostile:lost_net"}).with_control(), Channel(os.dup(2), "")
+    first, *others = [cell.id for cell in plan.cells]
+    Store(plan.directory).append(row(first, stage="explain"))
+    channel.send = lambda **message: None
+    with pytest.raises(NotMeasured, match="could not be loaded: OSError: no such host"):
+        run_plan(plan, watched=Watched(channel, os.getpid(), {str(plan.directory): [first]}))
+    stages = {cell: found["stage"] for cell, found in Store(plan.directory).latest().items()}
+    assert stages == {first: "explain", **dict.fromkeys(others, "load")}
+
+
+def test_what_a_worker_announces_until_it_has_ended_is_removed(config, tmp_path, monkeypatch):
+    """The user ends a run while its worker begins with the next cell."""
+    announced = []
+
+    def begins_once_more(watched):
+        begins(watched, tmp_path / "night", "explain", "a")
+        announced.append(watched)
+
+    worker, supervisor = Worker(begins_once_more, ended=False), Supervisor()
+    worker.give, worker.close, worker.process.pid = lambda job: None, lambda: None, os.getpid()
+    worker.end = lambda: announced[0]._announcements.announce([row("b")])
+    monkeypatch.setattr(supervisor, "start", lambda: worker)
+    monkeypatch.setattr("harness.jobs.watch.asked_to_end", lambda: 2 if announced else None)
+    supervisor.worker = worker
+    with pytest.raises(KeyboardInterrupt):
+        supervisor.measure(config, in_sweep=False)
+    assert len(announced) == 1 and not list(tmp_path.rglob("working"))
 
 
 def test_files_that_items_have_printed_are_told_by_folder(tmp_path, monkeypatch):
