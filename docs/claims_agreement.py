@@ -150,7 +150,7 @@ def _family_of(count: int, effect: float, n: int, place: int) -> tuple[np.ndarra
 
 def _told_by_answer(count: int, effect: float, n: int, place: int) -> float:
     values, family = _family_of(count, effect, n, place)
-    return samples_range(values[:, 0] - values[:, 1], critical=family.critical).high
+    return samples_range(values[:, 0] - values[:, 1], critical=family.critical_t).high
 
 
 def _needed_in_a_family(count: int, effect: float) -> int:

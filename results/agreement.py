@@ -15,19 +15,22 @@ import pandas as pd
 
 from harness.results.matrices import Matrix
 from harness.results.one_vote import LEAST_EXPLAINERS, one_vote, rank_as
-from harness.results.reliability import taus
+from harness.results.reliability import signs_of_pairs, taus_of_signs
+from harness.results.ties import difference
 
 FLIPS = 1000
 ALPHA = 0.05
 
 
 def metric_agreement(matrices: Iterable[Matrix], controls: Collection[str] = (), *, seed: int = 0) -> pd.DataFrame:
-    """One row per pair of metrics of one model, data set and protocol: ``first second tau low high explainers n note``.
+    """One row per pair of metrics of one model, data set and protocol: ``first second tau low high explainers n note
+    lacking``.
 
     Explainers are ranked by their mean over the samples that all of them have in both metrics; tau-b between the two
-    rankings over the explainers that both have, and its interval by ``tau_interval``. Controls are left out: one that
-    is far behind by every metric makes metrics look alike that order all others differently. Metrics without a
-    direction, and pairs with fewer than three explainers or two samples in common, have no row.
+    rankings over the explainers that both have, and its interval by ``tau_interval``. An explainer that lacks the
+    scores of more than a tenth of the samples of either metric is not compared; ``lacking`` names it. Controls are left
+    out: one that is far behind by every metric makes metrics look alike that order all others differently. Metrics
+    without a direction, and pairs with fewer than three explainers or two samples in common, have no row.
 
     A metric that ranks identically to an earlier one (``harness.results.one_vote``) has a single row, in which the
     ``note`` says so, without an interval, and none with other metrics: the two are one vote.
@@ -44,7 +47,9 @@ def metric_agreement(matrices: Iterable[Matrix], controls: Collection[str] = (),
 
 
 def _pair_of_metrics(first: Matrix, second: Matrix, same: bool, seed: int) -> dict[str, object] | None:
-    explainers = [name for name in first.signed if name in second.signed]
+    both = [name for name in first.signed if name in second.signed]
+    lacking = [name for name in both if name in first.lacking or name in second.lacking]
+    explainers = [name for name in both if name not in lacking]
     a, b = first.signed[explainers].dropna(), second.signed[explainers].dropna()
     common = a.index.intersection(b.index)
     if len(explainers) < LEAST_EXPLAINERS or len(common) < 2:
@@ -62,6 +67,7 @@ def _pair_of_metrics(first: Matrix, second: Matrix, same: bool, seed: int) -> di
         "explainers": len(explainers),
         "n": len(common),
         "note": one_vote(names[1], names[0]) if same else "",
+        "lacking": ", ".join(lacking),
     }
 
 
@@ -76,16 +82,22 @@ def tau_interval(
     tau-b lies in the interval with at least this probability. It is [-1, 1] where no order is certain. Ties are never
     certain: scores that are equal on these samples may differ on others.
 
-    Means that differ by no more than ``equal`` times their range are tied. NaN three times where a metric ties all.
+    Scores and means that are equal but for rounding are tied (``harness.results.ties``), and so are means that differ
+    by no more than ``equal`` times their range, for scores with larger errors. NaN three times where a metric ties all.
     """
     first, second = (np.asarray(values, dtype=np.float64) for values in (first, second))
-    tau = float(taus(first.mean(0)[None], second.mean(0)[None], equal=equal)[0])
+    tau = float(taus_of_signs(_order_of_means(first, equal), _order_of_means(second, equal))[0])
     if np.isnan(tau):
         return tau, tau, tau
     one, other = _certain_orders(first, second, equal, seed)
     sure, free = (one * other).sum(), ((one == 0) | (other == 0)).sum()
     # A tie takes a pair from the numerator and from the root of the denominator: it is never as extreme as an order.
     return tau, float((sure - free) / len(one)), float((sure + free) / len(one))
+
+
+def _order_of_means(values: np.ndarray, equal: float) -> np.ndarray:
+    """Which of every two explainers has the higher mean (1, P), from scores (n, E): 1, -1 or 0 where they are tied."""
+    return signs_of_pairs(values.mean(0)[None], np.abs(values).mean(0)[None], equal=equal)
 
 
 def _certain_orders(first: np.ndarray, second: np.ndarray, equal: float, seed: int) -> np.ndarray:
@@ -102,7 +114,7 @@ def _statistics(values: np.ndarray, flips: np.ndarray, equal: float) -> tuple[np
     """Studentised mean differences of all pairs (P,) of explainers (n, E), and those of the centred differences whose
     signs are flipped (F, P)."""
     n, (i, j) = len(values), np.triu_indices(values.shape[1], 1)
-    means, differences = values.mean(0), values[:, i] - values[:, j]
+    means, differences = values.mean(0), difference(values[:, i], values[:, j])
     spread = np.where(np.ptp(differences, axis=0) > 0, differences.std(0, ddof=1), 0)
     centred = (values - means) * np.sqrt(n / (n - 1))  # so that flipped means have the variance of means
     flipped = flips @ centred / n
@@ -110,7 +122,7 @@ def _statistics(values: np.ndarray, flips: np.ndarray, equal: float) -> tuple[np
     left = np.maximum(n * (spread**2 - flipped**2), 0)  # the sum of squares around the flipped mean
     with np.errstate(divide="ignore", invalid="ignore"):
         drawn = flipped * np.sqrt(n * (n - 1) / left)
-        observed = np.where(np.abs(size) > equal * np.ptp(means), size * np.sqrt(n) / spread, 0)
+        observed = np.where(_order_of_means(values, equal)[0] != 0, size * np.sqrt(n) / spread, 0)
     return observed, np.where(spread > 0, drawn, 0)
 
 

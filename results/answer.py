@@ -254,11 +254,7 @@ class _Words:
     def _samples(self, first: str, second: str) -> str:
         """How many samples would show the difference between two, with its range, in words."""
         family = self.board.family
-        values = self.board.matrices[self.board.headline].compared.signed
-        # Below the fewest samples for a test there is no critical value of the family to plan with.
-        critical = family.critical if family.able and np.isfinite(family.critical) else None
-        gains = (values[first] - values[second]).to_numpy()
-        return samples_in_words(gains, self._noun(), critical=critical)
+        return samples_in_words(family.differences(first, second), self._noun(), critical=family.critical_t)
 
     def _these(self) -> str:
         n = self.board.family.n

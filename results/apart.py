@@ -9,8 +9,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from harness.results.betting import BoundedBets, SymmetricBets, difference, within
+from harness.results.betting import BoundedBets, SymmetricBets, within
 from harness.results.level import ALPHA
+from harness.results.ties import difference
 
 
 def told_apart(scores: Mapping[str, np.ndarray], limits: tuple[float, float] | None) -> str | None:

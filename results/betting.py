@@ -8,7 +8,6 @@ its sample is seen. So it ever reaches 1/a with a probability of at most a (Vill
 import numpy as np
 
 from harness.errors import UserError
-from harness.results.family import EQUAL
 
 MOST = 0.95  # of the wealth is the largest bet: a single loss does not ruin it
 PRIOR_VARIANCE = 0.25  # of differences in [-1, 1], before any has been seen; it counts as one difference
@@ -77,12 +76,6 @@ def within(limits: tuple[float, float], scores: np.ndarray, name: str) -> np.nda
             f"scores of {name} reach from {scores.min():.4g} to {scores.max():.4g}, expected {low:g} to {high:g}"
         )
     return np.clip(scores, low, high)
-
-
-def difference(opponent: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """The opponent's scores less the candidate's; 0 where they are equal but for rounding."""
-    found = opponent - own
-    return np.where(np.abs(found) > EQUAL * np.maximum(np.abs(opponent), np.abs(own)), found, 0.0)
 
 
 def rejected(log_wealth: np.ndarray, alpha: float) -> np.ndarray:

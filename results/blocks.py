@@ -5,7 +5,7 @@ Below eight blocks nothing is tested: the mean ranks are only descriptive.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,7 @@ from scipy import stats
 
 from harness.results.matrices import Matrix
 from harness.results.one_vote import rank_as
+from harness.results.ties import mean_levels
 
 LEAST_BLOCKS = 8
 
@@ -27,6 +28,7 @@ class Across:
     critical     Nemenyi's critical difference of mean ranks at 5 %; NaN where it is refused
     refused      why nothing is tested, or ""
     ranks_as     an earlier metric that ranks identically in all blocks, "" for none: both are one vote
+    left_out     explainers and blocks that are not ranked, each with the reason
     """
 
     metric: str
@@ -38,6 +40,7 @@ class Across:
     critical: float
     refused: str
     ranks_as: str = ""
+    left_out: tuple[str, ...] = ()
 
     @property
     def groups(self) -> list[list[str]]:
@@ -56,7 +59,9 @@ def across_blocks(matrices: Iterable[Matrix]) -> list[Across]:
 
     A block's explainers are ranked by their means over the samples that all of them have. Several protocols of one
     model on one data set, such as seeds, count as one block: their ranks are averaged and ranked again. An explainer
-    that a block lacks is left out of the metric, for missing values have no rank.
+    that a block lacks is left out of the metric, for missing values have no rank; and so is one that lacks the scores
+    of more than a tenth of a block's samples (``Matrix.lacking``), which would leave the others only the samples that
+    it has. ``left_out`` names them, and blocks without a sample that all explainers have.
     """
     directed = [matrix for matrix in matrices if matrix.better in ("higher", "lower")]
     by_metric: dict[str, list[tuple[Matrix, str]]] = {}
@@ -67,21 +72,41 @@ def across_blocks(matrices: Iterable[Matrix]) -> list[Across]:
 
 
 def _across_metric(metric: str, blocks: list[Matrix], same: list[str]) -> Across | None:
-    common = [name for name in blocks[0].values if all(name in block.values for block in blocks)]
-    rows = [block.signed[common].dropna().mean().rank(ascending=False) for block in blocks]
-    ranks = (
-        pd.DataFrame(rows, index=[_pair_name(block) for block in blocks]).dropna().groupby(level=0, sort=False).mean()
-    )
-    if len(common) < 2 or ranks.empty:
+    names = list(dict.fromkeys(name for block in blocks for name in block.values))
+    common = [name for name in names if all(name in block.values and name not in block.lacking for block in blocks)]
+    shared = [replace(block, values=block.values[common]).complete for block in blocks]
+    empty = [_pair_name(block) for block, values in zip(blocks, shared, strict=True) if values.empty]
+    rows = {}
+    for block, values in zip(blocks, shared, strict=True):
+        if not values.empty:
+            rows.setdefault(_pair_name(block), []).append(_ranks_of_means(values))
+    if len(common) < 2 or not rows:
         return None
-    ranks = ranks.rank(axis=1)
+    ranks = pd.DataFrame({pair: pd.DataFrame(each).mean() for pair, each in rows.items()}).T.rank(axis=1)
     mean_ranks = ranks.mean().sort_values(kind="stable")
     refused = "" if len(ranks) >= LEAST_BLOCKS else f"descriptive only: {len(ranks)} blocks, tests need {LEAST_BLOCKS}"
     nan = float("nan")
     statistic, degrees, p = (nan, (0, 0), nan) if refused else iman_davenport(ranks.to_numpy())
     critical = nan if refused else critical_difference(len(common), len(ranks))
     ranks_as = same[0] if len(set(same)) == 1 else ""
-    return Across(metric, ranks, mean_ranks, statistic, degrees, p, critical, refused, ranks_as)
+    left_out = [_why_left_out(name, blocks) for name in names if name not in common]
+    left_out += [f"{pair} (no sample on which all explainers have a score)" for pair in dict.fromkeys(empty)]
+    return Across(metric, ranks, mean_ranks, statistic, degrees, p, critical, refused, ranks_as, tuple(left_out))
+
+
+def _ranks_of_means(values: pd.DataFrame) -> pd.Series:
+    """The rank of each explainer by its mean of signed values (samples, explainers), 1 is best, ties share theirs."""
+    return pd.Series(mean_levels(values.to_numpy()), values.columns).rank(ascending=False)
+
+
+def _why_left_out(name: str, blocks: list[Matrix]) -> str:
+    """An explainer that is not ranked, with the first block that is the reason."""
+    for block in blocks:
+        if name in block.lacking:
+            most = int(block.values.notna().sum().max())
+            return f"{name} ({_pair_name(block)}: a score on {block.lacking[name]} of {most} samples)"
+    lacks = next(block for block in blocks if name not in block.values)
+    return f"{name} ({_pair_name(lacks)}: no score)"
 
 
 def _pair_name(block: Matrix) -> str:

@@ -86,13 +86,14 @@ class CellChange:
 def judged_quality(pairs: Sequence[Pair]) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
     """Cell -> what is found of it, and a row per block of several cells as a whole.
 
-    p-values are corrected over all cells and blocks: within a block, and times the number of blocks.
+    p-values are corrected over all cells and blocks: within a block, and times the number of blocks in which a cell or
+    the whole could be tested.
     """
     blocks: dict[tuple[str, ...], list[Pair]] = {}
     for pair in pairs:
         blocks.setdefault(pair.block, []).append(pair)
     judged = [_judged_block(_against_controls(block)) for block in blocks.values()]
-    tested = sum(any(np.isfinite(found["p"]) for found in cells.values()) for cells, _ in judged)
+    tested = sum(any(np.isfinite(row["p"]) for row in (*cells.values(), *whole)) for cells, whole in judged)
     rows = [row for cells, whole in judged for row in (*cells.values(), *whole)]
     for row in rows:
         row["p"] = float(np.minimum(1, row["p"] * tested))

@@ -18,12 +18,12 @@ from harness.results.level import ALPHA
 from harness.results.matrices import Matrix
 from harness.results.sign_flips import FLIPS, sign_flips
 from harness.results.statistics import corrected_interval
+from harness.results.ties import difference
 
 FEWER_FLIPS = 1_999
 MOST_FOR_ALL_FLIPS = 1 << 18  # samples x pairs, above which fewer flips are drawn
 MOST_AT_ONCE = 1 << 14  # numbers of an array, of which a few stay in the processor's cache together
 LEAST_SPREAD = 1e-9  # relative variance below which differences count as one number
-EQUAL = 1e-6  # relative: scores that differ by less are equal
 ROUNDING = 1e-9  # statistics that are equal but for rounding count as equal
 
 
@@ -88,6 +88,13 @@ class Family:
             return float("nan")
         return float(self.largest[:, -1 - int(self.alpha * self.largest.shape[1])].max())
 
+    @property
+    def critical_t(self) -> float | None:
+        """``critical`` as a value of Student's t of these n samples: that has the standard deviation with n - 1, where
+        ``statistic`` has the one with n. None where there is no finite one to plan with."""
+        found = self.critical if self.able else np.inf
+        return found * float(np.sqrt(1 - 1 / self.n)) if np.isfinite(found) else None
+
     def differs(self, first: str, second: str) -> bool:
         """Whether the two are shown to differ."""
         return self.p_of(first, second) <= self.alpha
@@ -102,20 +109,22 @@ class Family:
 
     def difference(self, first: str, second: str) -> float:
         """The mean of the first less the second; positive where the first is better."""
-        return float((self._differences(first, second)).mean())
+        return float(self.differences(first, second).mean())
 
     def interval(self, first: str, second: str) -> tuple[float, float]:
         """The interval of ``difference`` at the level that holds for all pairs together (95 % by default).
 
-        0 lies outside if and only if the two are shown to differ. NaN twice where nothing can be shown (``able``).
+        0 lies outside if and only if the two are shown to differ. NaN twice where nothing can be shown (``able``), and
+        for differences that are all one number: their test is one of signs, which does not say how large the difference
+        is on other samples.
         """
         if not self.able:
             return float("nan"), float("nan")
-        return corrected_interval(self._differences(first, second), self.critical * (1 + ROUNDING))
+        return corrected_interval(self.differences(first, second), self.critical * (1 + ROUNDING))
 
     def effect(self, first: str, second: str) -> float:
         """The mean difference in standard deviations of the differences; infinite where these do not vary."""
-        differences = self._differences(first, second)
+        differences = self.differences(first, second)
         mean, spread = differences.mean(), differences.std(ddof=1) if self.n > 1 else np.nan
         if spread > np.sqrt(LEAST_SPREAD) * abs(mean):
             return float(mean / spread)
@@ -123,7 +132,7 @@ class Family:
 
     def share_better(self, first: str, second: str) -> float:
         """The share of the samples on which the first is better; ties count half."""
-        differences = self._differences(first, second)
+        differences = self.differences(first, second)
         return float((differences > 0).mean() + (differences == 0).mean() / 2)
 
     def best(self, among: Collection[str] | None = None) -> str | None:
@@ -143,8 +152,9 @@ class Family:
     def _place(self, name: str) -> int:
         return self.names.index(name)
 
-    def _differences(self, first: str, second: str) -> np.ndarray:
-        return _single_difference(self.values[:, self._place(first)], self.values[:, self._place(second)])
+    def differences(self, first: str, second: str) -> np.ndarray:
+        """The scores of the first less those of the second (n,); 0 where they are equal but for rounding."""
+        return difference(self.values[:, self._place(first)], self.values[:, self._place(second)])
 
 
 def all_pairs(matrix: Matrix, *, seed: int = 0, alpha: float = ALPHA) -> Family:
@@ -156,16 +166,10 @@ def all_pairs(matrix: Matrix, *, seed: int = 0, alpha: float = ALPHA) -> Family:
     if len(values) < 2 or count < 2:
         return Family(names, values, np.full((count, count), np.nan), np.empty((2, 0)), alpha)
     first, second = np.triu_indices(count, 1)
-    differences = _rescaled(_single_difference(values[:, first], values[:, second]))
+    differences = _rescaled(difference(values[:, first], values[:, second]))
     found, largest = _statistics_and_flips(differences, seed)
     statistic[first, second], statistic[second, first] = found, -found
     return Family(names, values, statistic, largest, alpha)
-
-
-def _single_difference(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """The first less the second; 0 where they are equal but for the rounding of single precision, as for ranks."""
-    differences = first - second
-    return np.where(np.abs(differences) > EQUAL * np.maximum(np.abs(first), np.abs(second)), differences, 0.0)
 
 
 def _rescaled(differences: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ from harness.seals import Damaged
 
 CELL_NAMES = ("model", "dataset", "explainer", "metric")
 JOINED = (*CELL_NAMES, "better")
+LIMITS = ("least", "most")  # of the scores of a cell
 MOST_NAMES = 20
 LOST = {"status": "failed", "stage": "files", **dict.fromkeys(REAL_COLUMNS), "n": 0, "n_invalid": 0}
 
@@ -25,8 +26,9 @@ LOST = {"status": "failed", "stage": "files", **dict.fromkeys(REAL_COLUMNS), "n"
 def read(run_directory: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The cells of a run (one row each, the last written) and the scores of those that are ok (one row per sample).
 
-    Each score has its cell's model, dataset, explainer, metric and direction (``better``). If another version wrote the
-    run, columns that it lacks hold missing values, and columns that only it has come last.
+    Each score has its cell's model, dataset, explainer, metric, direction (``better``) and limits (``least`` and
+    ``most``). If another version wrote the run, columns that it lacks hold missing values, and columns that only it has
+    come last.
     """
     cells = read_cells(run_directory)
     return cells, read_scores(run_directory, cells)
@@ -106,7 +108,9 @@ def read_scores(run_directory: str | Path, cells: pd.DataFrame) -> pd.DataFrame:
     for name in JOINED:
         of_cell = scored[name].reindex(scores["cell"].cat.categories).astype("category")
         scores[name] = of_cell.array.take(codes)
-    return scores[["cell", *JOINED, *SCORE_COLUMNS[1:]]]
+    for name in LIMITS:
+        scores[name] = scored[name].reindex(scores["cell"].cat.categories).to_numpy()[codes]
+    return scores[["cell", *JOINED, *LIMITS, *SCORE_COLUMNS[1:]]]
 
 
 def _scores_in(paths: Sequence[Path]) -> Any:

@@ -19,7 +19,7 @@ from harness.places import SHARDS, shard_folder
 from harness.results.part_folders import shard_folders
 from harness.results.row_labels import Labels, labels_in, newest_labels, relabelled
 from harness.results.run_files import content_of, name_damage, write_content
-from harness.results.statistics import cell_statistics
+from harness.results.statistics import cell_statistics, limits_in
 from harness.results.store import Store, cell_scores
 from harness.seals import Damaged
 
@@ -177,14 +177,14 @@ def _write_merged(whole: Store, stores: Sequence[Store], rows: Sequence[Row], la
 
 def _with_scores(whole: Store, stores: Sequence[Store], rows: Sequence[Row], names: Sequence[str]) -> Row:
     """Write the scores of all parts; what the row of the cell says of them."""
-    cell, kind, unit = (rows[0][name] for name in ("cell", "kind", "unit"))
+    cell, kind = rows[0]["cell"], rows[0]["kind"]
     scores = pd.concat([cell_scores(store, cell) for store in stores], ignore_index=True)
     values, valid = scores["value"].to_numpy(np.float64), scores["valid"].to_numpy(bool)
     if not valid.any() and kind != "cost":
         return _without_scores(rows)
     whole.write_scores(cell, _with_curves(scores), rows[0])
     errors = _joined_messages([[row["error"]] if row.get("error") else [] for row in rows], names)
-    return cell_statistics(values, valid, kind=kind, unit=unit) | {"error": next(iter(errors), "")}
+    return cell_statistics(values, valid, kind=kind, limits=limits_in(rows[0])) | {"error": next(iter(errors), "")}
 
 
 def _without_scores(rows: Sequence[Row]) -> Row:

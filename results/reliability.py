@@ -12,6 +12,7 @@ from scipy import stats
 
 from harness.results.matrices import Matrix
 from harness.results.sample_size import enough_samples
+from harness.results.ties import mean_levels, score_levels
 
 SUBSAMPLES = 500
 HALVES = 100
@@ -25,7 +26,8 @@ def krippendorff_alpha(values: np.ndarray) -> float:
     that alpha measures the order within a sample and not its level (Krippendorff 2011, ordinal distances).
     NaN where fewer than two samples or explainers can be compared, or nothing differs.
     """
-    ranks = pd.DataFrame(np.asarray(values, dtype=np.float64)).dropna().rank(axis=1).to_numpy()
+    known = pd.DataFrame(np.asarray(values, dtype=np.float64)).dropna().to_numpy()
+    ranks = pd.DataFrame(score_levels(known)).rank(axis=1).to_numpy()
     return ordinal_alpha(ranks) if len(ranks) > 1 and ranks.shape[1] > 1 else float("nan")
 
 
@@ -56,7 +58,7 @@ def split_half(matrix: Matrix, *, seed: int = 0) -> float:
         return float("nan")
     generator, half = np.random.default_rng([seed, len(values), 3]), len(values) // 2
     orders = (generator.permutation(len(values)) for _ in range(HALVES))
-    pairs = ((values[order[:half]].mean(0), values[order[half : 2 * half]].mean(0)) for order in orders)
+    pairs = ((mean_levels(values[order[:half]]), mean_levels(values[order[half : 2 * half]])) for order in orders)
     found = [stats.spearmanr(first, second).statistic for first, second in pairs if np.ptp(first) and np.ptp(second)]
     return float(np.mean(found)) if found else float("nan")
 
@@ -77,7 +79,7 @@ class Stability:
 def stability(matrix: Matrix, *, seed: int = 0) -> Stability:
     """Rankings by 500 random subsamples for each n of a grid up to all samples, and how many samples are enough."""
     values = matrix.complete.to_numpy()
-    full = values.mean(0) if len(values) else np.zeros(values.shape[1])
+    full = mean_levels(values) if len(values) else np.zeros(values.shape[1])
     generator = np.random.default_rng([seed, len(values), 4])
     rows = [{"n": n, **_agreement_of_subsamples(values, full, n, generator)} for n in _sample_counts(len(values))]
     curve = pd.DataFrame(rows, columns=["n", "tau", "top_stays"])
@@ -93,32 +95,35 @@ def _agreement_of_subsamples(
     values: np.ndarray, full: np.ndarray, n: int, generator: np.random.Generator
 ) -> dict[str, float]:
     order = generator.random((SUBSAMPLES, len(values))).argpartition(n - 1, axis=1)[:, :n]
-    means = np.stack([values[rows].mean(0) for rows in order])
-    # Means of the same samples in another order differ by rounding, which must not reorder ties.
-    means = full if n == len(values) else means
-    means = np.broadcast_to(means, (SUBSAMPLES, len(full)))
-    found = taus(means, full[None])
+    levels = np.stack([mean_levels(values[rows]) for rows in order])
+    found = taus(levels, full[None])
     return {
         "tau": float(np.nanmean(found)) if np.isfinite(found).any() else float("nan"),
-        "top_stays": float((means.argmax(1) == full.argmax()).mean()),
+        "top_stays": float((levels.argmax(1) == full.argmax()).mean()),
     }
 
 
 def taus(first: np.ndarray, second: np.ndarray, *, equal: float = 0.0) -> np.ndarray:
     """Kendall's tau-b (B,) between the rankings in the rows of two arrays (B, E), of which one may have a single row.
 
-    Values of a row that differ by no more than ``equal`` times its range are tied. NaN where all values of a row tie.
+    Values of a row that are equal but for rounding are tied (``harness.results.ties``), and so are those that differ by
+    no more than ``equal`` times its range, for scores with larger errors. NaN where all values of a row tie.
     """
-    one, other = (_signs_of_pairs(np.asarray(values), equal) for values in (first, second))
+    return taus_of_signs(*(signs_of_pairs(np.asarray(values), equal=equal) for values in (first, second)))
+
+
+def taus_of_signs(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Kendall's tau-b (B,) from the signs of all pairs (B, P) in two rankings; NaN where all pairs of one are tied."""
     size = np.sqrt((one != 0).sum(1) * (other != 0).sum(1))
     return (one * other).sum(1) / np.where(size > 0, size, np.nan)
 
 
-def _signs_of_pairs(values: np.ndarray, equal: float) -> np.ndarray:
-    """Which of every two values in a row (B, E) is larger: 1, -1 or 0 where they are tied."""
+def signs_of_pairs(values: np.ndarray, sizes: np.ndarray | None = None, *, equal: float = 0.0) -> np.ndarray:
+    """Which of every two values in a row (B, E) is larger: 1, -1 or 0 where they are tied, as in ``taus``; ``sizes``
+    (B, E) as in ``score_levels``."""
     first, second = np.triu_indices(values.shape[1], 1)
-    difference = values[:, first] - values[:, second]
-    return np.sign(difference) * (np.abs(difference) > equal * np.ptp(values, axis=1)[:, None])
+    levels, apart = score_levels(values, sizes), np.abs(values[:, first] - values[:, second])
+    return np.sign(levels[:, first] - levels[:, second]) * (apart > equal * np.ptp(values, axis=1)[:, None])
 
 
 def variance_split(values: np.ndarray) -> dict[str, float]:

@@ -25,6 +25,8 @@ CELL_COLUMNS = (
     "kind",
     "unit",
     "better",
+    "least",
+    "most",
     "task",
     "value",
     "std",
@@ -52,7 +54,7 @@ CELL_COLUMNS = (
     "config",
 )
 STATUSES = ("ok", "failed", "not_applicable")
-REAL_COLUMNS = ("value", "std", "ci_low", "ci_high", "seconds")
+REAL_COLUMNS = ("value", "std", "ci_low", "ci_high", "seconds", "least", "most")
 WHOLE_COLUMNS = ("n", "n_invalid", "attempt", "seed", "batch_size")
 NEEDED = ("model", "dataset", "explainer", "metric")
 LAST_BYTES = 1 << 20  # enough of a file's end to hold its last row

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special  # scipy.stats would take a second to import
 
+from harness.results.ties import difference
+
 STAYS = 0.95  # the probability with which the best explainer comes first
 LEAST_EFFECT = 1e-6  # smaller effects would need trillions of samples
 
@@ -29,7 +31,7 @@ def enough_samples(values: np.ndarray) -> int | None:
     if n < 2 or count < 2:
         return None
     best = values.mean(0).argmax()
-    differences = (values[:, [best]] - np.delete(values, best, axis=1)).T
+    differences = difference(values[:, [best]], np.delete(values, best, axis=1)).T
     alpha = (1 - STAYS) / (count * (count - 1) / 2)
     if not min(map(_effect, differences)) * np.sqrt(n) > _upper_t(alpha / 2, n - 1):
         return None
@@ -117,9 +119,9 @@ def samples_range(
     """The numbers of samples that show a difference, by the paired differences (n,) of some samples.
 
     From the confidence limits of the effect: ``high`` is below what is needed, and ``low`` above it, with a probability
-    of ``alpha`` each. ``critical`` is the two-sided critical value of the t statistic of these n samples, by default
-    that of one test at ``alpha``. The larger one of a family of pairs also widens the range, so that it holds for all
-    pairs of the family at once. Numbers with which a flip test cannot reach its level are not given.
+    of ``alpha`` each. ``critical`` is the two-sided critical value of Student's t of these n samples, by default that
+    of one test at ``alpha``. The larger one of a family of pairs (``Family.critical_t``) also widens the range, so that
+    it holds for all pairs of the family at once. Numbers with which a flip test cannot reach its level are not given.
     """
     differences = np.asarray(differences, dtype=np.float64)
     differences = differences * (-1 if differences.mean() < 0 else 1)

@@ -2,20 +2,24 @@
 
 A check compares a mean over samples with a bound. It is passed where the whole interval of the mean lies on the right
 side of the bound, failed where all of it lies on the other side, and undecided where the bound is inside, or where too
-few samples have a score. The interval is over samples; random weights differ too, which several of them
+few samples have a score. Scores that are all one number, such as the similarities of a map that never changes, have no
+interval; a test of signs decides. The interval is over samples; random weights differ too, which several of them
 (``weight_seeds``) average out.
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from harness.errors import UserError, unknown
 from harness.results.frames import configured, protocols, read
-from harness.results.statistics import interval
+from harness.results.statistics import interval, side_of
+from harness.results.ties import are_one_number
 
 # The bound of each check. The efficient test by random weights has none: it rewards noise, and ranks first the
 # explainers that the test it replaces rejects.
@@ -25,6 +29,19 @@ CHECKS = {
     "label_randomization": "retained",
     "random_logit": "distinct",
     "sanity": "share",
+}
+# The options that say which maps are compared, with the values of a metric that does not have one: a check and its
+# chance agree in all of them. ``noise`` is that of maps which are averaged over ``draws``.
+COMPARED_MAPS = {
+    "similarity": None,
+    "mode": None,
+    "stages": None,
+    "explained_class": None,
+    "running_statistics": None,
+    "weight_seed": None,
+    "weight_seeds": 1,
+    "draws": 0,
+    "noise": None,
 }
 OF_WEIGHTS = ("parameter_randomization", "smooth_parameter_randomization", "sanity")
 CHANCE = "chance_similarity"
@@ -71,15 +88,22 @@ def verdicts(
     done``. Overall an explainer fails if it fails one check, and passes if it passes all that were done, of which one
     must be of random weights. ``value`` is the metric's mean over samples, ``ci_low`` and ``ci_high`` its interval;
     where similarity is compared with chance they are of the share of the way from chance to the same map, so 0 for
-    unrelated maps and 1 for the same. Chance is the mean of ``chance_similarity`` of the same explainer and similarity,
-    on the same samples; without it 0 for ``spearman``, which is its expectation, and nothing is decided for the others.
+    unrelated maps and 1 for the same. Chance is the mean of ``chance_similarity`` of the same explainer, on the same
+    samples, with the options of the check that say which maps are compared (``COMPARED_MAPS``). Without it, it is 0 for
+    ``spearman``, which is its expectation, and nothing is decided for other similarities. A frame that does not tell
+    the options, in ``attrs["options"]`` as ``harness.evaluate`` has them, gives ``parameter_randomization`` the only
+    chance of its similarity, and other checks none.
     """
     bounds = bounds or Bounds()
     named = {name: name for name in (*CHECKS, CHANCE)} | dict(checks or {})
     for check in named.values():
         if check not in (*CHECKS, CHANCE):
             raise unknown("check", check, (*CHECKS, CHANCE))
-    frame = frame.assign(check=frame["metric"].astype(object).map(named))
+    labels = frame["metric"].astype(object)
+    if "maps" not in frame:
+        known = {label: compared_maps(options) for label, options in frame.attrs.get("options", {}).items()}
+        frame = frame.assign(maps=labels.map(known))
+    frame = frame.assign(check=labels.map(named))
     keys = [name for name in GROUPS if name in frame]
     rows = []
     for key, own in frame.groupby(keys, sort=False, observed=True, dropna=False):
@@ -96,8 +120,9 @@ def verdicts_of_run(run_directory: str | Path, *, bounds: Bounds | None = None) 
 def verdicts_of_cells(cells: pd.DataFrame, scores: pd.DataFrame, *, bounds: Bounds | None = None) -> pd.DataFrame:
     """``verdicts_of_run`` on cells and scores that have been read."""
     names = [configured(config, "metric").get("name") for config in cells["config"]]
-    cells = cells.assign(name=names, protocol=protocols(cells))
-    about = cells.set_index("cell")[["model", "dataset", "protocol", "explainer", "metric", "name", "unit"]]
+    maps = [compared_maps(configured(config, "metric")) for config in cells["config"]]
+    cells = cells.assign(name=names, maps=maps, protocol=protocols(cells))
+    about = cells.set_index("cell")[["model", "dataset", "protocol", "explainer", "metric", "name", "unit", "maps"]]
     scored = scores[["cell", "sample", "value"]].assign(cell=scores["cell"].astype(object), status="ok", error="")
     missing = cells.loc[cells["status"] != "ok", ["cell", "status", "error"]]
     frame = pd.concat([scored, missing]).join(about, on="cell")
@@ -111,6 +136,12 @@ def verdicts_of_cells(cells: pd.DataFrame, scores: pd.DataFrame, *, bounds: Boun
     frame["metric"] = labels
     known = {label: name for label, name in zip(labels, frame["name"], strict=True) if name in (*CHECKS, CHANCE)}
     return verdicts(frame, checks=known, bounds=bounds)
+
+
+def compared_maps(options: Mapping[str, Any]) -> str:
+    """Which maps a metric with these options compares, as a text: ``{"mode": "cascading", ...}``."""
+    found = COMPARED_MAPS | {name: value for name, value in options.items() if name in COMPARED_MAPS}
+    return json.dumps(found if found["draws"] else found | {"noise": None}, sort_keys=True, default=str)
 
 
 def _of_explainer(own: pd.DataFrame, bounds: Bounds) -> Iterator[dict]:
@@ -133,22 +164,46 @@ def _judged_check(check: str, scores: pd.DataFrame, by_chance: pd.DataFrame, bou
         return {**_check_not_done(check, scores["error"].iloc[0] or "every score is undefined"), **count}
     kind = CHECKS[check]
     if kind == "retained":
-        judged = _judged_against_chance(values, scores["unit"].iloc[0], by_chance, bounds)
+        judged = _judged_against_chance(values, *_chance_by_sample(check, scores, by_chance), bounds)
         return judged | {"n_invalid": len(scores) - judged["n"]}
     bound = getattr(bounds, kind)
     low, high = interval(values.to_numpy(), level=bounds.level)
     judged = {"value": values.mean(), "ci_low": low, "ci_high": high, "chance": np.nan, "bound": bound, **count}
-    return judged | _verdict_by_interval(low, high, bound, len(values), bounds, higher=kind == "share")
+    return judged | _verdict_by_side(values.to_numpy(), bound, bounds, higher=kind == "share")
 
 
-def _judged_against_chance(values: pd.Series, unit: str, by_chance: pd.DataFrame, bounds: Bounds) -> dict:
+def _chance_by_sample(check: str, scores: pd.DataFrame, by_chance: pd.DataFrame) -> tuple[pd.Series | None, str]:
+    """The similarity by chance of the maps that a check compares, by sample; None if it is not known, with the reason.
+
+    The mean of several cells that differ in nothing that matters, such as the number of displacements.
+    """
+    unit, maps = scores["unit"].iloc[0], scores["maps"].iloc[0]
+    same = by_chance[by_chance["unit"] == unit]
+    if isinstance(maps, str):
+        same = same[same["maps"] == maps]
+    elif check != "parameter_randomization":
+        same = same.iloc[:0]
+    elif same["metric"].nunique() > 1:
+        return None, f"several {CHANCE} have similarity={unit}, and it is not told which of them is of the same maps"
+    if len(same):
+        return same.assign(value=same["value"].astype("float64")).groupby("sample", observed=True)["value"].mean(), ""
+    if unit == "spearman":
+        return pd.Series(0.0, scores["sample"].unique()), ""
+    if check == "label_randomization":
+        return None, f"there is no similarity by chance for {check} with similarity={unit}; spearman needs none"
+    options = json.loads(maps) if isinstance(maps, str) else {}
+    told = {"similarity": unit} | {name: value for name, value in options.items() if value is not None}
+    wanted = ", ".join(f"{name}={value}" for name, value in told.items())
+    return None, f"the similarity by chance of the same maps is not known: add {CHANCE} with {wanted}"
+
+
+def _judged_against_chance(values: pd.Series, by_sample: pd.Series | None, unknown_as: str, bounds: Bounds) -> dict:
     """Similarity as the share of the way from chance to the same map that is retained."""
-    same = by_chance[by_chance["unit"] == unit].drop_duplicates("sample").set_index("sample")["value"].astype("float64")
     blank = dict.fromkeys(("value", "ci_low", "ci_high", "chance"), np.nan)
     blank |= {"bound": bounds.retained, "n": len(values), "verdict": "undecided"}
-    if same.empty and unit != "spearman":
-        return {**blank, "reason": f"the similarity by chance is not known: add {CHANCE} with similarity={unit}"}
-    chance = pd.Series(0.0, values.index) if same.empty else same.reindex(values.index)
+    if by_sample is None:
+        return {**blank, "reason": unknown_as}
+    chance = by_sample.reindex(values.index)
     both = np.isfinite(chance)
     values, chance = values[both], chance[both]
     if values.empty:
@@ -164,7 +219,7 @@ def _judged_against_chance(values: pd.Series, unit: str, by_chance: pd.DataFrame
     room = (1 - chance).mean()
     beyond = values - chance - bounds.retained * (1 - chance)
     low, high = interval(beyond.to_numpy(), level=bounds.level)
-    as_share = lambda mean: min(1.0, bounds.retained + mean / room)
+    as_share = lambda mean: float(np.minimum(1.0, bounds.retained + mean / room))
     judged = {
         "value": as_share(beyond.mean()),
         "ci_low": as_share(low),
@@ -173,16 +228,18 @@ def _judged_against_chance(values: pd.Series, unit: str, by_chance: pd.DataFrame
         "bound": bounds.retained,
         "n": len(values),
     }
-    return judged | _verdict_by_interval(low, high, 0.0, len(values), bounds, higher=False)
+    return judged | _verdict_by_side(beyond.to_numpy(), 0.0, bounds, higher=False)
 
 
-def _verdict_by_interval(low: float, high: float, bound: float, count: int, bounds: Bounds, *, higher: bool) -> dict:
-    """On which side of the bound the interval lies; ``higher``: whether it should lie above."""
-    if count < max(2, bounds.least):
-        return {"verdict": "undecided", "reason": f"{count} samples have a score, {bounds.least} are needed"}
-    if low <= bound <= high:
-        return {"verdict": "undecided", "reason": "the bound lies in the interval"}
-    return {"verdict": "pass" if (low > bound) == higher else "fail", "reason": ""}
+def _verdict_by_side(values: np.ndarray, bound: float, bounds: Bounds, *, higher: bool) -> dict:
+    """On which side of the bound the mean of values (n,) is shown to lie; ``higher``: whether it should lie above."""
+    if len(values) < max(2, bounds.least):
+        return {"verdict": "undecided", "reason": f"{len(values)} samples have a score, {bounds.least} are needed"}
+    side = side_of(values, bound, level=bounds.level)
+    if not side:
+        alike = f"{len(values)} samples with one and the same score do not show on which side of the bound the mean is"
+        return {"verdict": "undecided", "reason": alike if are_one_number(values) else "the bound lies in the interval"}
+    return {"verdict": "pass" if (side > 0) == higher else "fail", "reason": ""}
 
 
 def _check_not_done(check: str, reason: str) -> dict:

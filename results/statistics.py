@@ -4,7 +4,14 @@ The interval of a mean is the union of Student's and of the one that is correcte
 removal of skewness by transformation", JRSS B 54): the first covers scores with heavy tails, the second skewed ones. It
 draws no random numbers. Means of yes-or-no scores have the exact binomial interval (Clopper and Pearson 1934).
 docs/claims.py measures how often the interval covers the true mean.
+
+Scores that are all one number say nothing of how far others lie from it, so that no interval has a width of zero. That
+holds for metrics too that are constant by construction: the program cannot tell them from others, and nothing is
+decided by their intervals. Counts of passes and the other costs have no interval in any case.
 """
+
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,27 +19,35 @@ from scipy import special
 
 from harness.results.footnotes import without_cost
 from harness.results.frames import audit_of, protocols
+from harness.results.ties import are_one_number, difference, score_levels
 
 A_CHECK = "a check of whether a property holds; maps that know nothing of the model can have the best score"
 OTHER_SAMPLES = "explainers have scores on different samples; letters use the samples that all of them have"
 LEVEL = 0.95
-# The scales of units: an interval of scores that lie on their unit's scale does not leave it.
-FROM_0_TO_1 = ("hit", "share", "iou", "auc", "f1", "accuracy", "probability", "gini")
-SCALES = {**dict.fromkeys(FROM_0_TO_1, (0.0, 1.0)), **dict.fromkeys(("correlation", "cosine"), (-1.0, 1.0))}
-LEAST_SPREAD = 1e-9  # relative to the mean: scores that differ by less differ by rounding
+NO_LIMITS = (float("-inf"), float("inf"))
+
+Limits = tuple[float, float]  # the least and the largest score that a metric can have, infinite where there is no limit
 
 
-def summarise(values: np.ndarray, valid: np.ndarray | None = None, *, unit: str = "") -> dict[str, float | int]:
+def limits_in(row: Mapping[str, Any]) -> Limits:
+    """The limits of the scores of a row of a cell, or of a sample; none where it does not tell them, as in a run of an
+    earlier version."""
+    least, most = (row.get(name) for name in ("least", "most"))
+    return (NO_LIMITS[0] if pd.isna(least) else float(least), NO_LIMITS[1] if pd.isna(most) else float(most))
+
+
+def summarise(
+    values: np.ndarray, valid: np.ndarray | None = None, *, limits: Limits = NO_LIMITS
+) -> dict[str, float | int]:
     """Mean, standard deviation (n - 1) and 95 % interval of scores (N,), in the columns of a cell's row.
 
     Scores that are not ``valid`` (N,) bool, NaN or infinite are counted in ``n_invalid`` and enter nothing else. What
-    is undefined is NaN: all of it for no valid score, all but the mean for one. The interval does not leave the scale
-    of a known ``unit``. If that is from 0 to 1, scores that are all 0 or 1 have the binomial interval.
+    is undefined is NaN: all of it for no valid score, all but the mean for one. The interval is ``interval_on_scale``.
     """
     values = np.asarray(values, dtype=np.float64)
     usable = np.isfinite(values) if valid is None else np.isfinite(values) & np.asarray(valid, dtype=bool)
     scores, nan = values[usable], float("nan")
-    low, high = interval_on_scale(scores, unit)
+    low, high = interval_on_scale(scores, limits)
     return {
         "value": _mean_in_range(scores),
         "std": _deviation(scores) if len(scores) > 1 else nan,
@@ -43,23 +58,42 @@ def summarise(values: np.ndarray, valid: np.ndarray | None = None, *, unit: str 
     }
 
 
-def cell_statistics(values: np.ndarray, valid: np.ndarray, *, kind: str, unit: str) -> dict[str, float | int | None]:
+def cell_statistics(
+    values: np.ndarray, valid: np.ndarray, *, kind: str, limits: Limits
+) -> dict[str, float | int | None]:
     """The columns of a cell's row that ``summarise`` gives, for a metric of this kind.
 
     Samples of one call share its cost and are not independent: a mean cost has no interval.
     """
-    return summarise(values, valid, unit=unit) | ({"ci_low": None, "ci_high": None} if kind == "cost" else {})
+    return summarise(values, valid, limits=limits) | ({"ci_low": None, "ci_high": None} if kind == "cost" else {})
 
 
-def interval_on_scale(scores: np.ndarray, unit: str) -> tuple[float, float]:
-    """The interval of the mean, within the scale of a known unit if the scores are; the binomial one for scores that
-    are all 0 or 1."""
-    least, most = SCALES.get(unit, (-np.inf, np.inf))
-    if len(scores) > 1 and least == 0 and np.isin(scores, (0, 1)).all():
+def interval_on_scale(scores: np.ndarray, limits: Limits) -> tuple[float, float]:
+    """The interval of the mean of finite scores (n,), within the limits of the metric if the scores are.
+
+    The binomial one for scores from 0 to 1 that are all 0 or 1. If scores are all one number, it is the interval for
+    the share of samples that have this number; the others may be at either limit. NaN twice without a limit at both
+    ends, and for fewer than two scores.
+    """
+    least, most = limits
+    if len(scores) < 2 or not (scores.min() >= least and scores.max() <= most):
+        return interval(scores)
+    if limits == (0, 1) and np.isin(scores, (0, 1)).all():
         return binomial_interval(int(scores.sum()), len(scores))
+    if are_one_number(scores):
+        return _interval_of_one_number(_mean_in_range(scores), len(scores), limits)
     low, high = interval(scores)
-    on_scale = len(scores) > 1 and scores.min() >= least and scores.max() <= most
-    return (max(low, least), min(high, most)) if on_scale else (low, high)
+    return max(low, least), min(high, most)
+
+
+def _interval_of_one_number(score: float, n: int, limits: Limits) -> tuple[float, float]:
+    """The interval of the mean where all of n scores are one number, by the lower limit of its share (Clopper and
+    Pearson)."""
+    if not np.isfinite(limits).all():
+        return float("nan"), float("nan")
+    share = binomial_interval(n, n)[0]
+    low, high = (share * score + (1 - share) * limit for limit in limits)
+    return low, high
 
 
 def _deviation(scores: np.ndarray) -> float:
@@ -71,34 +105,43 @@ def _deviation(scores: np.ndarray) -> float:
 def interval(scores: np.ndarray, *, level: float = LEVEL) -> tuple[float, float]:
     """The interval of the mean of finite scores (n,) at a level.
 
-    The mean itself twice where the scores do not vary, NaN twice for fewer than two.
+    NaN twice for fewer than two, and for scores that are all one number but for rounding.
     """
     scores = np.asarray(scores, dtype=np.float64)
-    if len(scores) < 2:
+    if len(scores) < 2 or are_one_number(scores):
         return float("nan"), float("nan")
-    mean, spread = _mean_in_range(scores), float(scores.max() - scores.min())
-    if spread == 0:
-        return mean, mean
-    if spread < LEAST_SPREAD * abs(mean):
-        return float(scores.min()), float(scores.max())
-    n = len(scores)
+    mean, n = _mean_in_range(scores), len(scores)
     critical = float(special.stdtrit(n - 1, (1 + level) / 2))
     student = critical * _deviation(scores) / np.sqrt(n)
     low, high = corrected_interval(scores, critical * np.sqrt(n / (n - 1)))
     return min(mean - student, low), max(mean + student, high)
 
 
+def side_of(scores: np.ndarray, bound: float, *, level: float = LEVEL) -> int:
+    """1 where the mean of scores (n,) is shown to be above a bound, -1 where it is shown to be below, else 0.
+
+    By the interval. Scores that are all one number have none; a test of signs decides: that n of them lie on one side
+    by chance has a probability of 2 / 2^n.
+    """
+    if len(scores) > 1 and are_one_number(scores):
+        apart = float(difference(_mean_in_range(scores), bound))
+        return int(np.sign(apart)) if 2.0 ** (1 - len(scores)) <= 1 - level else 0
+    low, high = interval(scores, level=level)
+    return int(low > bound) - int(high < bound)
+
+
 def corrected_interval(scores: np.ndarray, critical: float) -> tuple[float, float]:
     """The means for which the t of scores (n,), corrected for their skewness, is at most ``critical``.
 
-    The t is that of ``harness.results.family``: in standard deviations of the sample, not of the population.
+    The t is that of ``harness.results.family``: in standard deviations of the sample, not of the population. NaN twice
+    for scores that are all one number.
     """
     if not np.isfinite(critical):
         return -np.inf, np.inf
+    if are_one_number(scores):
+        return float("nan"), float("nan")
     n, mean = len(scores), float(scores.mean())
     scale = float(np.abs(scores - mean).max())
-    if scale <= LEAST_SPREAD * abs(mean):
-        return mean, mean
     centred = (scores - mean) / scale
     deviation = np.sqrt((centred**2).mean())
     skewness = (centred**3).mean() / deviation**3
@@ -131,22 +174,17 @@ def _mean_in_range(scores: np.ndarray) -> float:
 def cell_ranks(cells: pd.DataFrame, unranked: pd.Series | None = None) -> pd.Series:
     """Rank of each cell among the explainers of its model, data set, protocol and metric: 1 is best, ties share a rank.
 
-    Values equal to six significant digits tie, for scores come from single precision. NaN where the cell is not ok,
-    the metric has no direction, the explainer is a library's row with a caveat, or the cells are not comparable
+    Values that are equal but for rounding tie (``harness.results.ties``). NaN where the cell is not ok, the metric has
+    no direction, the explainer is a library's row with a caveat, or the cells are not comparable
     (``unranked``, by default ``not_comparable``). The column ``valid``, if there is one, says on which samples a cell
     has a score.
     """
     unranked = not_comparable(cells) if unranked is None else unranked
     sign = cells["better"].map({"lower": 1.0, "higher": -1.0}).astype("float64")
     ranked = (cells["status"] == "ok") & ~with_caveat(cells)
-    signed = _six_digits(cells["value"].where(ranked) * sign).where(unranked == "")
-    return signed.groupby(_together(cells)).rank(method="min")
-
-
-def _six_digits(values: pd.Series) -> pd.Series:
-    with np.errstate(divide="ignore"):  # zero has no first digit
-        step = 10.0 ** (np.floor(np.log10(values.abs())) - 5)
-    return (values / step).round().mul(step).where(step > 0, values)
+    signed = (cells["value"].where(ranked) * sign).where(unranked == "")
+    together = _together(cells)
+    return signed.groupby(together).transform(score_levels).groupby(together).rank(method="min")
 
 
 def not_comparable(cells: pd.DataFrame) -> pd.Series:

@@ -14,7 +14,8 @@ import pandas as pd
 
 from harness.errors import UserError, unknown
 from harness.results.frames import CELL_NAMES
-from harness.results.statistics import interval
+from harness.results.statistics import Limits, interval_on_scale, limits_in
+from harness.results.ties import are_one_number
 
 RESAMPLES = 2000
 MOST_NUMBERS = 1 << 20  # of resampled numbers in memory at once
@@ -50,8 +51,9 @@ def with_group(scores: pd.DataFrame, by: str) -> pd.DataFrame:
 def by_group(scores: pd.DataFrame, by: str) -> pd.DataFrame:
     """One row per cell and group: ``group n n_invalid mean ci_low ci_high accuracy``.
 
-    ``scores`` has a row per sample and cell: explainer, metric, value, and what ``by`` needs. The mean is over finite
-    values, with its 95 % interval; accuracy is the share of the group that the model gets right, NaN
+    ``scores`` has a row per sample and cell: explainer, metric, value, what ``by`` needs, and the ``least`` and the
+    ``most`` that a score can be where this is known. The mean is over finite values, with its 95 % interval, that of a
+    cell; accuracy is the share of the group that the model gets right, NaN
     without labels.
     """
     rows = []
@@ -59,7 +61,7 @@ def by_group(scores: pd.DataFrame, by: str) -> pd.DataFrame:
         for group, of_group in of_cell.groupby("group"):
             values = of_group["value"].to_numpy(dtype=np.float64)
             finite = values[np.isfinite(values)]
-            low, high = interval(finite)
+            low, high = interval_on_scale(finite, limits_in(of_cell.iloc[0]))
             rows.append(
                 {
                     **cell,
@@ -83,6 +85,8 @@ def disparity(scores: pd.DataFrame, by: str, *, least: int = 30, seed: int = 0) 
     ``gap`` is the largest less the smallest mean, at least 0, in the metric's unit; ``ratio`` the smallest over the
     largest, at most 1, NaN unless all means are positive. Their 95 % intervals are simultaneous over all pairs of
     groups (bootstrap within groups, 2,000 resamples), so that picking the extreme groups does not narrow them.
+    Where the scores of a group are all one number, its mean may be off by what samples that were not seen can change,
+    which follows from the ``least`` and the ``most`` that a score can be; without these there is no interval.
     ``p``: how often random groups have as large a gap (permutation test); it asks whether groups differ at all, also in
     spread. Groups of fewer than ``least`` finite scores count in nothing and are named in ``small``. NaN where fewer
     than two groups are left.
@@ -93,7 +97,8 @@ def disparity(scores: pd.DataFrame, by: str, *, least: int = 30, seed: int = 0) 
         samples = {name: rows["value"].to_numpy(dtype=np.float64) for name, rows in finite.groupby("group")}
         enough = {name: values for name, values in samples.items() if len(values) >= least}
         small = [str(name) for name in of_cell["group"].unique() if name not in enough]
-        gap = _group_gap(enough, of_cell["better"].iloc[0], seed)
+        first = of_cell.iloc[0]
+        gap = _group_gap(enough, first["better"], limits_in(first), seed)
         rows.append(
             {
                 **cell,
@@ -107,7 +112,7 @@ def disparity(scores: pd.DataFrame, by: str, *, least: int = 30, seed: int = 0) 
     return pd.DataFrame(rows)
 
 
-def _group_gap(groups: dict[Hashable, np.ndarray], better: str | None, seed: int) -> dict[str, object]:
+def _group_gap(groups: dict[Hashable, np.ndarray], better: str | None, limits: Limits, seed: int) -> dict[str, object]:
     """Worst and best group, gap and ratio with their intervals, and the p-value."""
     numbers = ("worst_mean", "best_mean", "gap", "gap_low", "gap_high", "ratio", "ratio_low", "ratio_high", "p")
     if len(groups) < 2:
@@ -116,7 +121,7 @@ def _group_gap(groups: dict[Hashable, np.ndarray], better: str | None, seed: int
     names, order = list(groups), np.argsort(means)
     worst, best = (order[0], order[-1]) if better != "lower" else (order[-1], order[0])
     generator = np.random.default_rng(seed)
-    resampled = _resampled_group_means(list(groups.values()), generator)
+    resampled = _resampled_group_means(list(groups.values()), limits, generator)
     low, high = _simultaneous_interval(means, resampled)
     gap = {
         "worst": names[worst],
@@ -139,18 +144,40 @@ def _group_gap(groups: dict[Hashable, np.ndarray], better: str | None, seed: int
 
 
 def _simultaneous_interval(means: np.ndarray, resampled: np.ndarray) -> tuple[float, float]:
-    """A 95 % interval of the largest difference of means (G,), from resampled ones (R, G).
+    """A 95 % interval of the largest difference of means (G,), from resampled ones (R, G); NaN twice if one is NaN.
 
     The largest difference moves by no more than the difference that moves most, whose 95 % point is the margin.
     """
     moved = resampled - means
     margin = np.quantile(np.ptp(moved, axis=1), 0.95)
-    return max(0.0, np.ptp(means) - margin), np.ptp(means) + margin
+    return float(np.maximum(0.0, np.ptp(means) - margin)), np.ptp(means) + margin
 
 
-def _resampled_group_means(groups: Sequence[np.ndarray], generator: np.random.Generator) -> np.ndarray:
+def _resampled_group_means(groups: Sequence[np.ndarray], limits: Limits, generator: np.random.Generator) -> np.ndarray:
     """Means (R, G) of resamples drawn within each group."""
-    return np.stack([_means_of_resamples(values, generator) for values in groups], 1)
+    return np.stack(
+        [
+            _means_around_one_number(values, limits, generator)
+            if are_one_number(values)
+            else _means_of_resamples(values, generator)
+            for values in groups
+        ],
+        1,
+    )
+
+
+def _means_around_one_number(values: np.ndarray, limits: Limits, generator: np.random.Generator) -> np.ndarray:
+    """Means (R,) for values that are all one number; NaN without a limit at both ends, or for values beyond them.
+
+    Resamples would all have this number. The share of samples that have it is drawn as the interval for a share has it
+    (Clopper and Pearson: Beta(n, 1)). The others lie at a limit, more often at the one that is farther away.
+    """
+    (least, most), value = limits, float(values[0])
+    if not (np.isfinite(limits).all() and least <= value <= most):
+        return np.full(RESAMPLES, np.nan)
+    at_least = generator.random(RESAMPLES) * (most - least) < value - least
+    others = np.where(at_least, least, most)
+    return value + (others - value) * (1 - generator.beta(len(values), 1, RESAMPLES))
 
 
 def _means_of_resamples(values: np.ndarray, generator: np.random.Generator) -> np.ndarray:

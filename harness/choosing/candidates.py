@@ -14,8 +14,8 @@ from harness.engine.stage import Stage
 from harness.errors import UserError
 from harness.registry import EXPLAINERS
 from harness.removal.background import DEFAULT_BASELINE, USUAL_ROWS
-from harness.results.betting import difference
 from harness.results.numbers import significant
+from harness.results.ties import difference
 
 # The controls that are compared in every choice, where they apply.
 CONTROLS = ("random", "blurred_random", "input_magnitude", "edge", "center")

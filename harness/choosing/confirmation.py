@@ -15,7 +15,7 @@ from harness.registry import METRICS
 from harness.results.family import Family, all_pairs
 from harness.results.matrices import Matrix
 from harness.results.sanity import OVERALL, Bounds, verdicts
-from harness.results.statistics import interval
+from harness.results.statistics import interval, side_of
 
 CHECKED_SAMPLES = 16  # on which conditions are checked
 MOST_CHANGE = 1.0  # mean change of a map under small noise, in sizes of the map: above it the map is called unstable
@@ -149,5 +149,5 @@ def _stability_verdict(values: np.ndarray | None) -> tuple[str, dict]:
     if len(known) < (least := Bounds().least):
         reason = f"{len(known)} samples have a score, {least} are needed"
         return "undecided", {**row, "verdict": "undecided", "reason": reason}
-    verdict = "pass" if high < MOST_CHANGE else "fail" if low > MOST_CHANGE else "undecided"
+    verdict = {-1: "pass", 1: "fail", 0: "undecided"}[side_of(known, MOST_CHANGE)]
     return verdict, {**row, "verdict": verdict}

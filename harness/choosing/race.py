@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.errors import UserError
-from harness.results.betting import MOST_LOG, BoundedBets, SymmetricBets, difference, rejected, within
+from harness.results.betting import MOST_LOG, BoundedBets, SymmetricBets, rejected, within
+from harness.results.ties import difference
 
 
 @dataclass(frozen=True)

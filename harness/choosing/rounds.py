@@ -12,7 +12,7 @@ from harness.choosing.measuring import Measured, Measuring, Part
 from harness.choosing.prices import Prices
 from harness.choosing.race import Drop, Race
 from harness.choosing.split import FIRST_ROUND
-from harness.results.betting import difference
+from harness.results.ties import difference
 
 LEAST_WITH_DEAR = 48  # samples up to which the race goes on where a dear explainer has entered
 LEAST_TO_JUDGE = 24  # samples after which a race that will not decide anything more is ended

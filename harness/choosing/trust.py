@@ -18,8 +18,8 @@ from harness.choosing.measuring import Measuring, Part
 from harness.choosing.noise_ladder import LEVELS, half_of_each, noise_ladder
 from harness.choosing.power import Planned, Step
 from harness.engine.selection import Chosen
-from harness.results.betting import difference
-from harness.results.statistics import interval
+from harness.results.statistics import interval, side_of
+from harness.results.ties import difference
 
 CONTRAST = ((0, 4, 2.0), (1, 3, 1.0))  # of a straight line down the ladder: steps, and the weight of their difference
 MISTAKES = 0.05  # probability of trusting one of the metrics although its ladder does not fall
@@ -38,7 +38,8 @@ class Trusted:
     falls       probability of a ladder that falls as much if the metric did not see noise (one-sided)
     ladder      mean score on each step, signed so that higher is better
     drop        mean difference between the first and the last step, with its 95 % interval
-    itself      the interval (99 %) of the difference between two random maps; NaN where there is only one
+    itself      the interval (99 %) of the difference between two random maps; NaN where there is only one, or where
+                all samples have the same difference
     step        the differences between the first and the last step, and their spread
     reason      why the metric is not used; "" if it is
     """
@@ -158,18 +159,15 @@ def _judged_metric(
 
     A mean drop of at most ``smallest`` is rounding.
     """
-    whole, nan = np.isfinite(ladder).all(1), float("nan")
+    whole = np.isfinite(ladder).all(1)
     if whole.sum() < 4:
         return _unmeasured(metric, f"the ladder has scores on {int(whole.sum())} samples, 4 are needed")
     slope = sum(_fall(ladder, upper, lower) * weight for upper, lower, weight in CONTRAST)[whole]
     falls = _one_sided(slope, larger=LARGER_ERROR)
     steps = range(len(LEVELS) - 1)
     rising = [place for place in steps if _one_sided(_fall(ladder, place + 1, place)[whole]) < RISES]
-    itself = (
-        (nan, nan)
-        if noise is None
-        else tuple(map(float, interval(difference(ladder[:, -1], noise)[whole], level=1 - RISES)))
-    )
+    apart = np.empty(0) if noise is None else difference(ladder[:, -1], noise)[whole]
+    itself = interval(apart, level=1 - RISES)
     drops, means = _fall(ladder, 0, -1)[whole], tuple(map(float, ladder[whole].mean(0)))
     drop, reason = (float(drops.mean()), *map(float, interval(drops))), ""
     if not falls < level:
@@ -178,15 +176,18 @@ def _judged_metric(
         reason = "maps and noise have the same score but for rounding"
     elif rising:
         reason = f"more noise scores better on step {rising[0] + 1} of the ladder"
-    elif itself[0] > 0 or itself[1] < 0:
+    elif side_of(apart, 0.0, level=1 - RISES):
         reason = "two random maps score differently"
     return Trusted(metric, falls, means, drop, itself, _first_to_last(ladder), reason)
 
 
 def _one_sided(values: np.ndarray, *, larger: float = 1.0) -> float:
-    """The p-value of a mean above 0, where its error is ``larger`` than the spread says; 1 where all values are 0."""
+    """The p-value of a mean above 0, where its error is ``larger`` than the spread says; 1 where all values are 0.
+
+    Values that are all one number have no spread: it is that of their signs.
+    """
     if not np.ptp(values) > 0:
-        return 0.0 if values.mean() > 0 else 1.0
+        return 2.0 ** -len(values) if values.mean() > 0 else 1.0
     error = larger * values.std(ddof=1) / np.sqrt(len(values))
     return float(special.stdtr(len(values) - 1, -values.mean() / error))
 

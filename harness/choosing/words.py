@@ -132,11 +132,10 @@ class ChoiceWords:
         words = f"Not shown to be worse: {in_a_sentence(at_most_three(others))}"
         family = self.evidence.confirmation.family
         rival = decision.best if decision.best != decision.recommended else others[0]
-        scores = {name: family.values[:, family.names.index(name)] for name in (decision.recommended, rival)}
-        differences = scores[rival] - scores[decision.recommended]
+        differences = family.differences(rival, decision.recommended)
         if not family.able or not np.ptp(differences) > 0:
             return [f"{words}."]
-        needed = samples_in_words(differences, self._noun(), critical=family.critical)
+        needed = samples_in_words(differences, self._noun(), critical=family.critical_t)
         return [f"{words}; to tell {rival} and {decision.recommended} apart takes {needed}."]
 
     def _none_is_better(self) -> str:

@@ -147,6 +147,7 @@ def _mean_rank_rows(scores: Iterable[Matrix]) -> pd.DataFrame:
                 "p": each.p,
                 "critical_difference": each.critical,
                 "note": "; ".join(filter(None, [each.ranks_as and one_vote(each.metric, each.ranks_as), each.refused])),
+                "not_ranked": "; ".join(each.left_out),
             }
             for each in across_blocks(scores)
             for name, rank in each.mean_ranks.items()

@@ -18,7 +18,8 @@ from harness.jobs.channel import Watched
 from harness.jobs.environment import device_name, machine_facts
 from harness.jobs.plan import Plan
 from harness.places import file_name
-from harness.results.statistics import cell_statistics
+from harness.registry import PLAIN
+from harness.results.statistics import cell_statistics, limits_in
 from harness.results.store import Store, plain
 
 # Columns of a cell's row that have a value even if there are no scores; the store writes null into the others.
@@ -84,8 +85,8 @@ class RowRecorder:
         finite = scores.values.isfinite()
         frame = sample_frame(self.stage, scores)
         self.store.write_scores(cell.id, frame, self._provenance(cell))
-        unit = cell.metric.entry.unit_of(measured_options(self.stage, cell))
-        found = cell_statistics(scores.values.numpy(), finite.numpy(), kind=cell.metric.entry.kind, unit=unit)
+        limits = limits_in(meaning_of(self.stage, cell))
+        found = cell_statistics(scores.values.numpy(), finite.numpy(), kind=cell.metric.entry.kind, limits=limits)
         reason = scores.reason if not finite.all() else ""
         reason = reason or (flags[0] if not valid.all() else "")
         notes = {"error": reason, "flags": flags, "audit": self.audits.get(cell.explainer)}
@@ -130,7 +131,7 @@ class RowRecorder:
 
     def _description(self, cell: Cell) -> dict[str, Any]:
         """What a cell measures: labels, all settings, and the meaning of the metric's numbers."""
-        plan, entry = self.plan, cell.metric.entry
+        plan = self.plan
         return {
             "run": plan.run,
             "cell": cell.id,
@@ -138,9 +139,7 @@ class RowRecorder:
             "dataset": plan.dataset.label,
             "explainer": cell.explainer.label,
             "metric": cell.metric.label,
-            "kind": entry.kind,
-            "unit": entry.unit_of(measured_options(self.stage, cell)),
-            "better": entry.direction(cell.metric.options),
+            **meaning_of(self.stage, cell),
             "task": None if self.stage is None else self.stage.task.name,
             "seed": plan.protocol.seed,
             "config": json.loads(canonical(plan.identity(cell.explainer, cell.metric))),
@@ -183,6 +182,7 @@ class FrameRecorder:
         self.stage: Stage | None = None
         self.frames: list[pd.DataFrame] = []
         self.audits: dict[str, dict[str, Any]] = {}
+        self.options: dict[str, dict[str, Any]] = {}
 
     def begins(self, stage: str, cells: Sequence[Cell]) -> None:
         """Nothing is announced: nobody watches."""
@@ -203,21 +203,36 @@ class FrameRecorder:
         self.audits[explainer.label] = explained.audit.found | ({"tables": tables} if tables else {})
 
     def frame(self) -> pd.DataFrame:
-        """All rows, in the order of the cells; ``attrs["audit"]`` holds the audit of each explainer."""
+        """All rows, in the order of the cells; ``attrs["audit"]`` holds the audit of each explainer, and
+        ``attrs["options"]`` the options of each metric that are texts and numbers."""
         frame = pd.concat(self.frames, ignore_index=True)
-        frame.attrs["audit"] = self.audits
+        frame.attrs |= {"audit": self.audits, "options": self.options}
         return frame
 
     def _add(self, cell: Cell, columns: dict[str, Any], status: str, error: str, flags: str) -> None:
-        entry, options = cell.metric.entry, measured_options(self.stage, cell)
         about = {
             "explainer": cell.explainer.label,
             "metric": cell.metric.label,
-            "kind": entry.kind,
-            "unit": entry.unit_of(options),
-            "better": entry.direction(options),
+            **meaning_of(self.stage, cell),
         }
+        options = measured_options(self.stage, cell).items()
+        self.options[cell.metric.label] = {name: value for name, value in options if isinstance(value, PLAIN)}
         self.frames.append(pd.DataFrame({**about, **columns, "status": status, "error": error, "flags": flags}))
+
+
+def meaning_of(stage: Stage | None, cell: Cell) -> dict[str, Any]:
+    """What a cell's numbers mean: their kind, unit, direction, and the least and the largest score that is possible,
+    NaN where there is no limit or none is declared."""
+    entry, options = cell.metric.entry, measured_options(stage, cell)
+    span = entry.span_of(options) or (None, None)
+    least, most = (float("nan") if end is None else float(end) for end in span)
+    return {
+        "kind": entry.kind,
+        "unit": entry.unit_of(options),
+        "better": entry.direction(options),
+        "least": least,
+        "most": most,
+    }
 
 
 def measured_options(stage: Stage | None, cell: Cell) -> Mapping[str, Any]:

@@ -25,6 +25,7 @@ from harness.results.apart import told_apart
 from harness.results.merging import agree, merge_parts, outdated_cells
 from harness.results.part_folders import round_folders
 from harness.results.precision import widest_interval
+from harness.results.statistics import NO_LIMITS, Limits, limits_in
 from harness.results.store import Store, cell_scores
 
 # What the scores say of a stopping criterion: it is met, further samples may meet it, or they cannot.
@@ -76,7 +77,7 @@ def _samples_of(row: Mapping[str, Any]) -> int:
 def _goes_on(rounds: list[Plan], settled: int, progress: Progress) -> bool:
     """Whether a further round is needed and possible; ``settled`` is the number of samples that the run has, or 0."""
     plan, planned = rounds[-1], round_end(len(rounds) - 1, rounds[-1].protocol.explain_batch)
-    scores, unit = _scores_of_first_metric(rounds)
+    scores, limits = _scores_of_first_metric(rounds)
     count = max(map(len, scores.values()), default=planned)
     left = count == planned and count < (plan.protocol.samples or float("inf"))
     if settled:
@@ -87,9 +88,9 @@ def _goes_on(rounds: list[Plan], settled: int, progress: Progress) -> bool:
         return False
     criteria = []
     if plan.protocol.precision:
-        criteria.append(_width_of_intervals(metric, scores, unit, plan.protocol.precision))
+        criteria.append(_width_of_intervals(metric, scores, limits, plan.protocol.precision))
     if plan.protocol.apart:
-        criteria.append(_order_of_two(plan, scores, unit))
+        criteria.append(_order_of_two(plan, scores, limits))
     found = [state for state, _ in criteria]
     ended = MET in found or OPEN not in found
     then = "enough" if MET in found else "no further round" if ended else "a further round"
@@ -98,39 +99,38 @@ def _goes_on(rounds: list[Plan], settled: int, progress: Progress) -> bool:
     return left and not ended
 
 
-def _width_of_intervals(metric: str, scores: Mapping[str, np.ndarray], unit: str, wanted: float) -> tuple[str, str]:
+def _width_of_intervals(
+    metric: str, scores: Mapping[str, np.ndarray], limits: Limits, wanted: float
+) -> tuple[str, str]:
     """Whether the intervals of all means are narrow enough, and in words."""
-    name, half = widest_interval(scores, unit)
+    name, half = widest_interval(scores, limits)
     words = f"the mean {metric} of {name} is known to within {half:.2g}, wanted {wanted:g}"
     return MET if half <= wanted else OPEN, words
 
 
-def _order_of_two(plan: Plan, scores: Mapping[str, np.ndarray], unit: str) -> tuple[str, str]:
+def _order_of_two(plan: Plan, scores: Mapping[str, np.ndarray], limits: Limits) -> tuple[str, str]:
     """Whether the first metric shows which of the protocol's two explainers is better, and in words."""
     pair, metric = plan.protocol.apart, plan.metrics[0]
     for name in pair:
         if name not in scores:
             return HOPELESS, f"{name} has no scores by {metric.label} to be told apart by"
-    entry, options = metric.entry, metric.options
-    # For regression the unit may differ from that of the options; then scores have no limits.
-    limits = entry.limits_of(options) if entry.unit_of(options) == unit else None
-    higher = told_apart({name: scores[name] for name in pair}, limits)
+    higher = told_apart({name: scores[name] for name in pair}, limits if np.isfinite(limits).all() else None)
     if not higher:
         return OPEN, f"{pair[0]} and {pair[1]} are not told apart"
     lower = pair[1 - pair.index(higher)]
-    better, worse = (higher, lower) if entry.direction(options) == "higher" else (lower, higher)
+    better, worse = (higher, lower) if metric.entry.direction(metric.options) == "higher" else (lower, higher)
     return MET, f"{better} is better than {worse}"
 
 
-def _scores_of_first_metric(rounds: list[Plan]) -> tuple[dict[str, np.ndarray], str]:
-    """The scores of each explainer by the first metric, of the cells that are ok in all rounds; and their unit."""
+def _scores_of_first_metric(rounds: list[Plan]) -> tuple[dict[str, np.ndarray], Limits]:
+    """The scores of each explainer by the first metric, of the cells that are ok in all rounds; and their limits."""
     stores = [Store(each.directory) for each in rounds]
-    rows, found, unit = [store.latest() for store in stores], {}, ""
+    rows, found, limits = [store.latest() for store in stores], {}, NO_LIMITS
     for cell in rounds[-1].cells:
         of_cell = [each.get(cell.id) for each in rows]
         complete = all(row is not None and row["status"] == "ok" for row in of_cell) and agree(of_cell)
         if cell.metric != rounds[-1].metrics[0] or not complete:
             continue
         parts = [cell_scores(store, cell.id)["value"].to_numpy(np.float64) for store in stores]
-        found[cell.explainer.label], unit = np.concatenate(parts), of_cell[0]["unit"]
-    return found, unit
+        found[cell.explainer.label], limits = np.concatenate(parts), limits_in(of_cell[0])
+    return found, limits

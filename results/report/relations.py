@@ -88,10 +88,18 @@ def _across_title(across: Across) -> str:
 
 
 def _across_blocks_part(across: Across) -> Raw:
+    fine = tag("p", f"Not ranked: {'; '.join(across.left_out)}.", class_="fine") if across.left_out else ""
     if not across.refused:
-        return tag("div", critical_difference_plot(across), class_="plot-box")
+        return tag("div", tag("div", critical_difference_plot(across), class_="plot-box"), fine)
     rows = [[name, TableCell(f"{rank:.2f}", rank)] for name, rank in across.mean_ranks.items()]
-    return html_table(f"Mean ranks by {across.metric}", [Head("explainer"), Head("mean rank ↓", True)], rows)
+    heads = [Head("explainer"), Head("mean rank ↓", True)]
+    return tag("div", html_table(f"Mean ranks by {across.metric}", heads, rows), fine)
+
+
+def not_compared(own: Sequence[Matrix]) -> str:
+    """Which explainers have too few scores by a metric to be compared, in a sentence; "" where none."""
+    named = [f"{', '.join(matrix.lacking)} by {matrix.names['metric']}" for matrix in own if matrix.lacking]
+    return f"Not compared, for want of scores on nine tenths of the samples: {'; '.join(named)}." if named else ""
 
 
 def agreement_part(block: ReportBlock) -> Raw | None:
@@ -102,7 +110,7 @@ def agreement_part(block: ReportBlock) -> Raw | None:
     if pairs.empty:
         return None
     votes = pairs[pairs["note"] == ""]
-    fine = [*(f"{text}." for text in pairs["note"] if text), left_out(block)]
+    fine = [*(f"{text}." for text in pairs["note"] if text), not_compared(without_controls(block)), left_out(block)]
     return tag(
         "div",
         _square_of_taus(block, votes) if len(votes) else "",
@@ -149,8 +157,10 @@ def _tau_cell(row: dict | None, same: bool) -> TableCell:
 def stability_part(block: ReportBlock) -> Raw | None:
     """Per metric: how stable the ranking is as samples are added, and how far single samples agree; None without a
     metric that has a direction, two explainers that are no controls, and two samples on which all of them have a
-    score."""
-    own = [matrix for matrix in without_controls(block) if matrix.values.shape[1] > 1 and len(matrix.complete) > 1]
+    score. Explainers that lack the scores of more than a tenth of the samples are not compared."""
+    compared = [(matrix, matrix.compared) for matrix in without_controls(block)]
+    compared = [(whole, own) for whole, own in compared if own.values.shape[1] > 1 and len(own.complete) > 1]
+    own = [matrix for _, matrix in compared]
     copies, same = one_vote_notes(own), rank_as(own)
     votes = [matrix for matrix, metric in zip(own, same, strict=True) if not metric]
     found = [(matrix.names["metric"], matrix, stability(matrix)) for matrix in votes]
@@ -167,7 +177,8 @@ def stability_part(block: ReportBlock) -> Raw | None:
     plot = next(
         (_settling(settled.curve, metric, block) for metric, _, settled in found if metric == block.headline), ""
     )
-    fine = " ".join(["Controls are left out.", *(f"{text}." for text in copies)])
+    lacking = not_compared([whole for whole, _ in compared])
+    fine = " ".join(filter(None, ["Controls are left out.", *(f"{text}." for text in copies), lacking]))
     table = html_table(f"Stability of rankings, {block.heading}", heads, rows)
     return tag("div", plot, table, tag("p", fine, class_="fine"))
 

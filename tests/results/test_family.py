@@ -1,6 +1,7 @@
 """All pairs of explainers as one family: what is claimed by chance, what is found, and that all marks agree."""
 
 import os
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -15,6 +16,7 @@ from harness.results.level import ALPHA
 from harness.results.matrices import Matrix, matrices
 from harness.results.sign_flips import MOST_ENUMERATED
 from harness.results.standing import standing
+from harness.results.ties import are_one_number
 
 SEED = int(os.environ["HARNESS_TEST_SEED"])
 SIMULATED = 200
@@ -112,7 +114,10 @@ def test_every_mark_of_a_family_says_the_same():
             if not family.able:
                 assert np.isnan([low, high]).all()
                 continue
-            assert (not low <= 0 <= high) == family.differs(first, second) or low == high == 0
+            if are_one_number(family.differences(first, second)):  # only their signs are tested
+                assert np.isnan([low, high]).all()
+                continue
+            assert (not low <= 0 <= high) == family.differs(first, second) and low < high
             assert low <= family.difference(first, second) <= high
         best = family.best([name for name in family.names if name != "e1"])
         for name, row in marks.iterrows():
@@ -181,10 +186,29 @@ def test_no_p_value_is_0_however_alike_the_differences_are(spread):
 def test_a_constant_difference_is_an_infinite_effect_and_none_is_no_effect():
     level = np.arange(20.0)
     family = all_pairs(table({"a": level, "b": level + 1, "c": level}))
-    assert family.effect("e1", "e0") == np.inf and family.interval("e1", "e0") == (1, 1) and family.differs("e1", "e0")
+    assert family.effect("e1", "e0") == np.inf and family.differs("e1", "e0")
     assert family.effect("e2", "e0") == 0 and family.p_of("e2", "e0") == 1
     rounded = all_pairs(table({"a": np.arange(3, 9) / 10, "b": np.arange(6) / 10}))
     assert rounded.effect("e0", "e1") == np.inf
+
+
+@pytest.mark.parametrize("gap", [0.0, 1.0, 0.3])
+def test_differences_that_are_all_one_number_have_no_interval(gap):
+    level = np.arange(6.0) / 10
+    family = all_pairs(table({"a": level, "b": level + gap}))
+    assert np.isnan(family.interval("e1", "e0")).all()
+    assert family.p_of("e1", "e0") == (1 / 32 if gap else 1)
+
+
+@pytest.mark.parametrize("n", [6, 10, 40])
+def test_the_critical_value_to_plan_with_is_one_of_students_t(n):
+    """Differences without skewness, shifted so that they are just at the edge of what is shown."""
+    half = np.random.default_rng(SEED).normal(size=n // 2)
+    values = np.r_[half, -half] + 1
+    family = all_pairs(table({"a": values, "b": np.zeros(n)}))
+    at_the_edge = replace(family, largest=np.full((2, 100), family.statistic[0, 1]))
+    assert at_the_edge.critical_t == pytest.approx(stats.ttest_1samp(values, 0).statistic)
+    assert all_pairs(table({"a": values[:5], "b": np.zeros(5)})).critical_t is None
 
 
 def test_scores_that_differ_by_rounding_are_equal():

@@ -146,7 +146,12 @@ def test_too_few_samples_decide_nothing():
         found = judged(rows("random_logit", np.ones(count)))
         assert found.verdict["random_logit"] == expected
     assert "9 samples" in judged(rows("random_logit", np.ones(9))).reason["random_logit"]
-    assert judged(rows("random_logit", np.ones(4)), bounds=Bounds(least=3)).verdict["random_logit"] == "fail"
+    noisy = rows("random_logit", [0.99, 0.98, 1.0, 0.97])
+    assert judged(noisy, bounds=Bounds(least=3)).verdict["random_logit"] == "fail"
+    # Equal scores are tested by their signs: six are the fewest at 5 %.
+    for count, expected in ((5, "undecided"), (6, "fail")):
+        found = judged(rows("random_logit", np.ones(count)), bounds=Bounds(least=3)).loc["random_logit"]
+        assert found.verdict == expected and np.isnan([found.ci_low, found.ci_high]).all()
     assert judged(rows("random_logit", [1.0]), bounds=Bounds(least=0)).verdict["random_logit"] == "undecided"
 
 

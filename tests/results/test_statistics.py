@@ -8,7 +8,16 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from harness.results.statistics import binomial_interval, cell_ranks, interval, not_comparable, summarise
+from harness.results.statistics import (
+    binomial_interval,
+    cell_ranks,
+    corrected_interval,
+    interval,
+    interval_on_scale,
+    not_comparable,
+    side_of,
+    summarise,
+)
 
 SEED = int(os.environ["HARNESS_TEST_SEED"])
 # The draws of a score, their mean, and the least share of intervals that must hold it: docs/claims.py has the table.
@@ -44,22 +53,64 @@ def test_the_interval_of_yes_or_no_scores_holds_their_share_at_least_as_often_as
     assert binomial_interval(3, n) == pytest.approx((expected.low, expected.high))
 
 
-def test_yes_or_no_scores_are_known_by_their_unit_and_what_else_is_0_or_1_is_not_taken_for_them():
-    every = summarise(np.ones(20), unit="hit")
+def test_yes_or_no_scores_are_known_by_their_limits_and_what_else_is_0_or_1_is_not_taken_for_them():
+    every = summarise(np.ones(20), limits=(0.0, 1.0))
     assert every["ci_low"] == pytest.approx(0.025 ** (1 / 20)) and every["ci_high"] == 1
-    passes = summarise(np.ones(20), unit="passes")
-    assert (passes["ci_low"], passes["ci_high"]) == (1, 1)
-    between = summarise(np.array([0, 1, 0.5]), unit="share")
+    passes = summarise(np.ones(20), limits=(0.0, np.inf))
+    assert np.isnan([passes["ci_low"], passes["ci_high"]]).all()
+    between = summarise(np.array([0, 1, 0.5]), limits=(0.0, 1.0))
     assert (between["ci_low"], between["ci_high"]) == (0, 1)
+    some = np.array([0.0] * 9 + [1.0])
+    assert summarise(some, limits=(-1.0, 1.0))["ci_low"] == interval(some)[0] < 0
 
 
-@pytest.mark.parametrize(("unit", "least", "most"), [("iou", 0, 1), ("correlation", -1, 1), ("logit", -np.inf, np.inf)])
-def test_an_interval_does_not_leave_the_scale_of_its_unit(unit, least, most):
+@pytest.mark.parametrize(("least", "most"), [(0, 1), (-1, 1), (0.5, 2), (-np.inf, np.inf), (0, np.inf)])
+def test_an_interval_does_not_leave_the_limits_of_scores_that_keep_them(least, most):
     scores = np.array([0.99] * 15 + [0.1])
     low, high = interval(scores)
     assert high > 1
-    found = summarise(scores, unit=unit)
-    assert (found["ci_low"], found["ci_high"]) == (max(low, least), min(high, most))
+    found = summarise(scores, limits=(least, most))
+    kept = (max(low, least), min(high, most)) if least <= 0.1 else (low, high)
+    assert (found["ci_low"], found["ci_high"]) == kept
+
+
+def test_a_mean_that_can_be_below_0_has_an_interval_that_can():
+    scores = np.array([0.02, 0.30, 0.05])
+    student = stats.ttest_1samp(scores, 0).confidence_interval(0.95)
+    assert summarise(scores, limits=(-1.0, 1.0))["ci_low"] == pytest.approx(student.low) and student.low < -0.2
+
+
+@pytest.mark.parametrize("n", [2, 10, 30])
+@pytest.mark.parametrize("score", [-1.0, 0.0, 0.25, 1.0])
+def test_scores_that_are_all_one_number_hold_the_mean_of_any_scores_that_may_have_made_them(score, n):
+    """Of every distribution with a number of a share that is not rare, and the others at a limit."""
+    low, high = interval_on_scale(np.full(n, score), (-1.0, 1.0))
+    assert -1 <= low <= score <= high <= 1 and low < high
+    share = 0.025 ** (1 / n)
+    for others in (-1.0, 1.0):
+        assert low - 1e-12 <= share * score + (1 - share) * others <= high + 1e-12
+    for limits in ((-np.inf, np.inf), (-1.0, np.inf), (2.0, 3.0)):
+        assert np.isnan(interval_on_scale(np.full(n, score), limits)).all()
+
+
+@pytest.mark.parametrize("n", [2, 6, 50])
+@pytest.mark.parametrize("score", [-3.0, 0.0, 0.1, 1e9])
+@pytest.mark.parametrize("rounding", [0.0, 1e-8])
+def test_no_interval_has_a_width_of_zero(score, n, rounding):
+    scores = score * (1 + rounding * np.random.default_rng(SEED).random(n))
+    assert np.isnan(interval(scores)).all()
+    assert np.isnan(corrected_interval(scores, 2.0)).all()
+    low, high = interval_on_scale(scores, (score - 1 - abs(score), score + 1 + abs(score)))
+    assert high - low > 1e-3
+
+
+def test_equal_scores_are_judged_by_their_signs():
+    assert [side_of(np.ones(n), 0.9) for n in (5, 6)] == [0, 1] and side_of(np.ones(20), 1 + 1e-9) == 0
+    assert [side_of(np.ones(n), 1.5, level=0.99) for n in (7, 8)] == [0, -1]
+    varied = np.random.default_rng(SEED).normal(size=30)
+    low, high = interval(varied)
+    assert [side_of(varied, bound) for bound in (low - 1e-6, low + 1e-6, high - 1e-6, high + 1e-6)] == [1, 0, 0, -1]
+    assert side_of(np.array([1.0]), 0.0) == 0
 
 
 def test_without_skewness_the_interval_is_students():
@@ -91,18 +142,17 @@ def test_one_score_has_a_mean_but_no_interval():
     assert np.isnan([found["std"], found["ci_low"], found["ci_high"]]).all()
 
 
-def test_equal_scores_have_their_value_as_mean_and_interval():
+def test_equal_scores_have_their_value_as_mean():
     found = summarise(np.full(7, 0.1))
-    assert (found["value"], found["std"], found["ci_low"], found["ci_high"]) == (0.1, 0.0, 0.1, 0.1)
+    assert (found["value"], found["std"]) == (0.1, 0.0)
 
 
-def test_scores_that_differ_in_their_last_digit_have_an_interval_among_them():
+def test_scores_that_differ_in_their_last_digit_have_the_interval_of_equal_ones():
     draws = np.random.default_rng(SEED)
     for _ in range(100):
         steps = (draws.random(20) < 0.3) * draws.integers(1, 4, 20)
         scores = 1 - steps * np.finfo(float).eps / 2
-        low, high = interval(scores)
-        assert scores.min() <= low <= high <= scores.max()
+        assert interval_on_scale(scores, (0.0, 2.0)) == pytest.approx(interval_on_scale(np.ones(20), (0.0, 2.0)))
 
 
 def test_no_valid_score_gives_nan_not_zero():
