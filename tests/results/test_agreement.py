@@ -76,5 +76,17 @@ def test_metrics_that_order_alike_have_a_tau_of_one_and_opposite_ones_of_minus_o
     assert (found["low"] <= found["tau"]).all() and (found["tau"] <= found["high"]).all() and set(found["n"]) == {50}
 
 
+@pytest.mark.parametrize("sparse_in", ["a", "b", "both"])
+def test_an_explainer_with_few_scores_is_named_and_takes_no_samples_from_the_others(sparse_in):
+    generator = np.random.default_rng(SEED)
+    one, other = (generator.normal(size=(100, 5)) + np.arange(5) for _ in "ab")
+    whole = metric_agreement([table(one[:, :4], "a"), table(other[:, :4], "b")])
+    for name, values in (("a", one), ("b", other)):
+        values[3:, 4] = np.nan if sparse_in in (name, "both") else values[3:, 4]
+    found = metric_agreement([table(one, "a"), table(other, "b")])
+    assert found["lacking"].tolist() == ["e4"] and found["n"].tolist() == [100] and found["explainers"].tolist() == [4]
+    pd.testing.assert_frame_equal(found.drop(columns="lacking"), whole.drop(columns="lacking"))
+
+
 def test_two_explainers_are_too_few_to_compare_metrics():
     assert metric_agreement([table(np.ones((5, 2)), "a"), table(np.ones((5, 2)), "b")]).empty

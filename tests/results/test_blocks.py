@@ -85,6 +85,33 @@ def test_there_is_no_rank_over_holes():
     assert set(found.mean_ranks.index) == {"a", "c", "d"}
 
 
+@pytest.mark.parametrize("kept", [3, 12])
+def test_an_explainer_with_few_scores_is_left_out_with_its_name_and_takes_no_samples_from_the_others(kept):
+    blocks = list(world(9, (3, 2, 1, 0), samples=100))
+    (whole,) = across_blocks([each.without(["d"]) for each in blocks])
+    sparse = blocks[3].values.copy()
+    sparse.iloc[kept:, 3] = np.nan
+    blocks[3] = Matrix(blocks[3].names, sparse, "higher")
+    (found,) = across_blocks(blocks)
+    pd.testing.assert_frame_equal(found.ranks, whole.ranks)
+    assert found.left_out == (f"d (net3 | d: a score on {kept} of 100 samples)",) and whole.left_out == ()
+
+
+def test_a_block_without_a_common_sample_and_an_explainer_that_one_lacks_are_named():
+    blocks = list(world(9, samples=11))
+    blocks[3] = Matrix(blocks[3].names, blocks[3].values.drop(columns="b"), "higher")
+    many = np.random.default_rng(SEED).normal(size=(11, 11))
+    names = [f"e{place}" for place in range(11)]
+    holes = np.where(np.eye(11), np.nan, many)  # each lacks one sample of eleven
+    pages = [
+        Matrix({**blocks[place].names, "metric": "k"}, pd.DataFrame(many, columns=names), "higher") for place in (0, 1)
+    ]
+    pages.append(Matrix({**blocks[2].names, "metric": "k"}, pd.DataFrame(holes, columns=names), "higher"))
+    of_m, of_k = across_blocks([*blocks, *pages])
+    assert of_m.left_out == ("b (net3 | d: no score)",)
+    assert len(of_k.ranks) == 2 and of_k.left_out == ("net2 | d (no sample on which all explainers have a score)",)
+
+
 def test_metrics_without_a_direction_are_not_ranked():
     assert across_blocks(world(9, better=None)) == []
 

@@ -12,7 +12,10 @@ from harness.engine.selection import CHOICES, choose_several
 from harness.errors import UserError
 from harness.registry import METRICS
 from harness.results.choices import standing_over_settings, verdicts_over_settings
+from harness.results.family import all_pairs
+from harness.results.matrices import Matrix
 
+SEED = int(os.environ["HARNESS_TEST_SEED"])
 SAMPLES = [f"s{i}" for i in range(40)]
 
 
@@ -100,6 +103,42 @@ def test_undefined_scores_and_metrics_without_a_direction_decide_nothing():
     frame.loc[frame["explainer"] == "x", "value"] = np.nan
     assert verdicts_over_settings(frame).empty
     assert verdicts_over_settings(table({"count": {"x": 1.0, "y": 0.0}}, better=None)).empty
+
+
+def test_two_samples_show_nothing_and_six_equal_differences_do():
+    frame = table({"srg": {"x": 1.0, "y": 0.0}})
+    frame["value"] = frame["explainer"].map({"x": 1.0, "y": 0.0})
+    counts = {
+        n: verdicts_over_settings(frame[frame["sample"].isin(SAMPLES[:n])])[["better", "undecided"]].to_numpy().tolist()
+        for n in (1, 2, 5, 6)
+    }
+    assert counts == {1: [[0, 1]], 2: [[0, 1]], 5: [[0, 1]], 6: [[1, 0]]}
+
+
+def test_verdicts_are_those_of_the_letters_and_any_false_one_is_rare():
+    generator, wrong = np.random.default_rng(SEED), 0
+    for _ in range(60):
+        values = pd.DataFrame(generator.normal(size=(12, 6)), SAMPLES[:12], [f"e{place}" for place in range(6)])
+        frame = values.melt(var_name="explainer", ignore_index=False).reset_index(names="sample")
+        found = verdicts_over_settings(frame.assign(metric="srg", better="higher"))
+        family = all_pairs(Matrix({"metric": "srg"}, values, "higher"))
+        shown = [family.better(*pair) for pair in found[["first", "second"]].itertuples(index=False)]
+        assert (found["better"] == shown).all()
+        wrong += (found["undecided"] == 0).any()
+    assert wrong <= 12  # 5 % of 60 is 3, more than 12 happen less than once in ten thousand times; single tests: 20
+
+
+def test_an_explainer_with_few_scores_is_not_compared_and_takes_no_samples_from_the_others():
+    frame = table({"srg[a=1]": {"x": 1.0, "y": 0.0, "z": 0.5}, "srg[a=2]": {"x": 1.0, "y": 0.0, "z": 0.5}})
+    frame.loc[(frame["explainer"] == "z") & (frame["metric"] == "srg[a=1]") & (frame["sample"] != "s1"), "value"] = (
+        np.nan
+    )
+    found = verdicts_over_settings(frame).set_index(["first", "second"])
+    assert found.loc[("x", "y"), ["settings", "better", "lacking"]].tolist() == [2, 2, 0]
+    assert found.loc[("x", "z"), ["settings", "better", "lacking"]].tolist() == [1, 1, 1]
+    standing = standing_over_settings(frame).set_index("explainer")
+    assert standing.loc["z", ["settings", "lacking", "unbeaten", "rank_best"]].tolist() == [1, 1, 0, 2]
+    assert standing.loc["x", ["settings", "lacking", "unbeaten", "rank_worst"]].tolist() == [2, 0, 2, 1]
 
 
 def test_over_makes_one_cell_for_every_combination():

@@ -61,6 +61,24 @@ def test_controls_count_by_their_median_and_samples_without_one_as_unchanged():
     assert np.array_equal(of_the_controls(changes), [2, 6, 0])
 
 
+@pytest.mark.parametrize("cells", [2, 3])
+@pytest.mark.parametrize("changed", [0, 4, 6, 7])
+def test_every_p_of_a_comparison_is_one_that_signs_can_have(tmp_path, cells, changed):
+    """Each cell changes on other samples than the others, so that the whole can be tested where no cell can."""
+    before = {f"e{place}": (scores(0, place), {}) for place in range(cells)}
+    after = {}
+    for place, (name, (values, _)) in enumerate(before.items()):
+        change = np.zeros(SAMPLES)
+        change[place * changed : (place + 1) * changed] = np.resize([0.3, -0.2], changed)
+        after[name] = values + change, {}
+    found, whole = verdicts(tmp_path, before, after)
+    p = np.r_[whole.cells["p"], whole.blocks["p"]].astype(float)
+    assert (p[np.isfinite(p)] >= 2.0 ** (1 - cells * changed)).all()
+    assert whole.blocks["p"].notna().tolist() == [True] * (changed > 0)
+    assert whole.cells["p"].notna().all() == (changed >= 7)
+    assert set(found.values()) | set(whole.blocks["verdict"]) <= {"same", "moved"}
+
+
 def scores(shift=0.0, seed=0, spread=0.02):
     generator = np.random.default_rng([SEED, seed])
     level = np.random.default_rng(SEED).normal(0.4, 0.2, SAMPLES)

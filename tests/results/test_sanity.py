@@ -132,6 +132,47 @@ def test_where_chance_is_not_known_nothing_is_decided(unit):
     assert found.verdict == "undecided" and f"similarity={unit}" in found.reason and found.n == 20
 
 
+OTHER_MAPS = {
+    "mode": "independent",
+    "stages": 1,
+    "explained_class": "reargmax",
+    "running_statistics": "reset",
+    "weight_seed": 1,
+    "weight_seeds": 3,
+    "draws": 50,
+}
+
+
+@pytest.mark.parametrize("option", OTHER_MAPS)
+@pytest.mark.parametrize("unit", ["ssim", "spearman"])
+def test_chance_is_that_of_the_maps_that_the_check_compares(option, unit):
+    check, by_chance = rows("parameter_randomization", [0.7] * 20, unit=unit), rows("chance", [0.6] * 20, unit=unit)
+    labels = {"chance": "chance_similarity", "parameter_randomization": "parameter_randomization"}
+
+    def found(options):
+        frame = pd.concat([check, by_chance])
+        frame.attrs["options"] = {"parameter_randomization": options, "chance": {"stages": 8, "displacements": 3}}
+        return verdicts(frame, checks=labels).set_index("check").loc["parameter_randomization"]
+
+    assert found({"stages": 8}).verdict == "pass" and found({"stages": 8}).chance == pytest.approx(0.6)
+    other = found({"stages": 8, option: OTHER_MAPS[option]})
+    if unit == "spearman":  # its expectation is 0
+        assert other.verdict == "fail" and other.chance == 0
+    else:
+        wanted = f"{option}={OTHER_MAPS[option]}"
+        assert other.verdict == "undecided" and "similarity=ssim" in other.reason and wanted in other.reason
+
+
+def test_without_options_a_smoothed_check_has_no_chance_and_several_are_none(draws):
+    alike = [rows(name, similarities(draws, 0.5), unit="ssim") for name in ("smooth_parameter_randomization", "p")]
+    by_chance = [rows(name, np.zeros(60), unit="ssim") for name in ("one", "other")]
+    named = {"p": "parameter_randomization", "one": "chance_similarity", "other": "chance_similarity"}
+    several = judged(*alike, *by_chance, checks=named)
+    assert "several" in several.reason["p"] and several.verdict["p"] == "undecided"
+    single = judged(*alike, by_chance[0], checks=named)
+    assert single.chance["p"] == 0 and single.verdict["smooth_parameter_randomization"] == "undecided"
+
+
 def test_chance_is_taken_of_the_same_samples(draws):
     chance = rows("chance_similarity", [0.9, 0.1, np.nan], unit="ssim")
     similar = rows("parameter_randomization", [0.2, 0.9, 0.3], unit="ssim")

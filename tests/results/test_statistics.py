@@ -8,12 +8,15 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from harness.catalogue import CATALOGUES
+from harness.registry import METRICS
 from harness.results.statistics import (
     binomial_interval,
     cell_ranks,
     corrected_interval,
     interval,
     interval_on_scale,
+    limits_in,
     not_comparable,
     side_of,
     summarise,
@@ -102,6 +105,20 @@ def test_no_interval_has_a_width_of_zero(score, n, rounding):
     assert np.isnan(corrected_interval(scores, 2.0)).all()
     low, high = interval_on_scale(scores, (score - 1 - abs(score), score + 1 + abs(score)))
     assert high - low > 1e-3
+
+
+@pytest.mark.parametrize("name", sorted(CATALOGUES["metric"]))
+def test_the_interval_of_every_metric_keeps_to_what_it_can_score(name):
+    """Scores of 0 and 1 are shares only where nothing else is possible, and no end is cut off that scores can reach."""
+    entry = METRICS[name]
+    least, most = entry.span_of(entry.options) or (None, None)
+    limits = limits_in({"least": least, "most": most})
+    found = np.array([summarise(hits, limits=limits)["ci_low"] for hits in (np.zeros(10), np.array([0.0] * 9 + [1.0]))])
+    if (least, most) == (0, 1):
+        assert found.tolist() == [0, binomial_interval(1, 10)[0]]
+    elif limits[0] <= 0 and limits[1] >= 1:
+        assert found[1] == max(interval(np.array([0.0] * 9 + [1.0]))[0], limits[0])
+        assert np.isnan(found[0]) if not np.isfinite(limits).all() else found[0] < 0
 
 
 def test_equal_scores_are_judged_by_their_signs():

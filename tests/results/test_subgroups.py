@@ -6,6 +6,7 @@ import os
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 import harness
 from harness.errors import UserError
@@ -96,6 +97,34 @@ def test_accuracy_stands_beside_the_mean(generator):
     assert divisions(frame) == ["prediction", "label", "correct", "sex"]
     by_correct = by_group(frame, "correct").set_index("group")
     assert by_correct.loc["wrong", "n"] == 10 and by_correct.loc["correct", "n"] == 70
+
+
+def test_a_group_of_hits_alone_has_the_binomial_interval():
+    frame = scores([1.0] * 5 + [0.0, 1.0] * 4, ["a"] * 5 + ["b"] * 8)
+    known = by_group(frame.assign(least=0.0, most=1.0), "sex").set_index("group")
+    expected = stats.binomtest(5, 5).proportion_ci(method="exact")
+    assert known.loc["a", ["ci_low", "ci_high"]].tolist() == pytest.approx([expected.low, expected.high])
+    unknown = by_group(frame, "sex").set_index("group")
+    assert np.isnan(unknown.loc["a", ["ci_low", "ci_high"]].astype(float)).all() and unknown.loc["b", "ci_low"] < 0.5
+
+
+@pytest.mark.parametrize("value", [0.0, 0.4, 1.0])
+def test_groups_of_one_number_may_differ_by_what_was_not_seen(value):
+    frame = scores([value] * 60, ["a"] * 30 + ["b"] * 30)
+    (row,) = disparity(frame.assign(least=0.0, most=1.0), "sex").to_dict("records")
+    assert row["gap"] == row["gap_low"] == 0 and 0.05 < row["gap_high"] < 0.2 and row["p"] == 1
+    (row,) = disparity(frame, "sex").to_dict("records")
+    assert row["gap"] == 0 and np.isnan([row["gap_low"], row["gap_high"]]).all()
+
+
+def test_the_interval_of_the_gap_covers_the_true_gap_where_a_group_has_hits_alone(generator):
+    covered, shares = 0, (0.99, 0.9)
+    for _ in range(60):
+        hits = (generator.random((2, 30)) < np.array(shares)[:, None]).astype(float)
+        frame = scores(hits.ravel(), ["a"] * 30 + ["b"] * 30, least=0.0, most=1.0)
+        (row,) = disparity(frame, "sex").to_dict("records")
+        covered += row["gap_low"] <= 0.09 <= row["gap_high"]
+    assert covered >= 50  # 95 % of 60 is 57
 
 
 def test_an_unknown_division_is_refused_with_what_there_is(generator):

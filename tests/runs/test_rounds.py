@@ -19,22 +19,23 @@ from harness.jobs.plan import Plan
 from harness.results.apart import told_apart
 from harness.results.frames import read
 from harness.results.precision import widest_interval
+from harness.results.statistics import NO_LIMITS
 
 SEED = int(os.environ["HARNESS_TEST_SEED"])
 DRAWS = {
-    "normal": (lambda random, n: random.normal(0.3, 0.2, n), 0.3, "", 0.02),
-    "near 0 and 1": (lambda random, n: random.beta(0.3, 0.6, n), 1 / 3, "probability", 0.04),
-    "skewed": (lambda random, n: random.exponential(0.1, n), 0.1, "", 0.02),
-    "few hits": (lambda random, n: (random.random(n) < 0.1).astype(float), 0.1, "hit", 0.04),
-    "heavy tails": (lambda random, n: random.standard_t(4, n), 0.0, "", 0.2),
+    "normal": (lambda random, n: random.normal(0.3, 0.2, n), 0.3, NO_LIMITS, 0.02),
+    "near 0 and 1": (lambda random, n: random.beta(0.3, 0.6, n), 1 / 3, (0.0, 1.0), 0.04),
+    "skewed": (lambda random, n: random.exponential(0.1, n), 0.1, NO_LIMITS, 0.02),
+    "few hits": (lambda random, n: (random.random(n) < 0.1).astype(float), 0.1, (0.0, 1.0), 0.04),
+    "heavy tails": (lambda random, n: random.standard_t(4, n), 0.0, NO_LIMITS, 0.2),
 }
 
 
-def stopped(draw, unit, precision, random):
+def stopped(draw, limits, precision, random):
     """The scores that are there when the interval is narrow enough, and the width of the interval."""
     scores = draw(random, FIRST_ROUND)
     while True:
-        _, width = widest_interval({"one": scores}, unit)
+        _, width = widest_interval({"one": scores}, limits)
         if width <= precision:
             return scores, width
         scores = np.concatenate([scores, draw(random, len(scores))])
@@ -43,17 +44,29 @@ def stopped(draw, unit, precision, random):
 @pytest.mark.parametrize("factor", [1, 3])
 @pytest.mark.parametrize("kind", DRAWS)
 def test_the_true_mean_is_as_near_as_the_interval_says_in_95_percent_of_the_runs(kind, factor):
-    draw, mean, unit, precision = DRAWS[kind]
+    draw, mean, limits, precision = DRAWS[kind]
     random, count, precision = np.random.default_rng([SEED, len(kind)]), 600, factor * precision
-    found = [stopped(draw, unit, precision, random) for _ in range(count)]
+    found = [stopped(draw, limits, precision, random) for _ in range(count)]
     held = np.mean([abs(scores.mean() - mean) <= width for scores, width in found])
     assert held >= 0.95 - 3 * math.sqrt(0.05 * 0.95 / count)
     assert max(width for _, width in found) <= precision
 
 
 def test_what_has_fewer_than_two_scores_is_not_known():
-    assert widest_interval({"a": np.array([1.0, np.nan]), "b": np.arange(20.0)}, "") == ("a", math.inf)
-    assert widest_interval({}, "") == ("", 0.0)
+    assert widest_interval({"a": np.array([1.0, np.nan]), "b": np.arange(20.0)}, NO_LIMITS) == ("a", math.inf)
+    assert widest_interval({}, NO_LIMITS) == ("", 0.0)
+
+
+@pytest.mark.parametrize("score", [0.0, 0.3, 7.0])
+def test_scores_that_are_all_one_number_do_not_end_the_rounds_at_once(score):
+    """They are known as well as the share of samples that has them; nothing is known without any limit or spread."""
+    alike = lambda n: np.full(n, score)
+    limited = [widest_interval({"a": alike(n)}, (0.0, 10.0))[1] for n in (5, 50, 5000)]
+    assert limited[0] > 1 > limited[1] > limited[2] > 0 and limited[2] < 0.01
+    assert widest_interval({"a": alike(5), "b": alike(5)}, (0.0, math.inf))[1] == math.inf
+    beside = {"control": alike(5000), "own": score + np.linspace(-1, 1, 5000)}
+    name, half = widest_interval(beside, (0.0, math.inf))
+    assert name == "own" and half < 0.02 < widest_interval({n: v[:50] for n, v in beside.items()}, NO_LIMITS)[1]
 
 
 # Two explainers' scores of the same samples, which have the same mean; and the limits of scores, where there are any.
