@@ -1,33 +1,22 @@
 """Efficient and smooth forms of the sanity check by random weights, after Hedström et al. 2024 (2405.02383)."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from harness.batch import Batch, Scores
-from harness.metrics._randomised import (
-    RENAMED,
-    Explain,
-    ExplainedClass,
-    Randomisation,
-    RandomWeights,
-    at_each_stage,
-    randomised_maps,
-)
+from harness.metrics._randomised import RENAMED, ExplainedClass, Randomisation, RandomWeights, randomised_maps
 from harness.metrics._similarity import SimilarityName, similarity_of, similarity_unit, with_reason
+from harness.metrics._smooth_maps import smooth_maps
 from harness.option_types import ChangeOrNone, Count, Repeats, Several
-from harness.randomness import normal, skip
 from harness.registry import metric
-from harness.samples import Samples
 
 OVER_SEEDS: dict[str, Callable[[Tensor], Tensor]] = {
     "mean": lambda rises: rises.mean(1),
     "median": lambda rises: rises.quantile(0.5, 1),
 }
-NOISY_ROWS = 256  # noisy inputs explained at a time: full batches for the explainer, whatever the number of samples
 
 
 @metric(
@@ -114,10 +103,7 @@ def smooth_parameter_randomization(
     """
     alike = similarity_of(similarity, batch.units.shape)
     batch.need_explainer()
-    smooth = lambda explain, inputs: _smooth_maps(batch, explain, inputs, draws, noise)
-    before = batch.remember(("smooth maps", draws, noise), lambda: smooth(batch.explain, batch.samples))
-    key = ("smooth maps of random weights", draws, noise, randomisation)
-    after = batch.remember(key, lambda: at_each_stage(batch, randomisation, smooth))
+    before, after = smooth_maps(batch, randomisation, draws, noise)
     curve = torch.stack([alike(before, maps) for maps in after.unbind(1)], 1)
     reason = "a mean map of the original or a randomised model is constant or not finite"
     return with_reason(curve.mean(1), reason, curves=curve)
@@ -136,24 +122,3 @@ def histogram_entropy(maps: Tensor, bins: int) -> Tensor:
     counts.scatter_add_(1, place, torch.ones_like(values))
     entropy = torch.special.entr(counts / values.shape[1]).sum(1)
     return entropy.masked_fill(~values.isfinite().all(1), float("nan"))
-
-
-def _smooth_maps(batch: Batch, explain: Explain, samples: Samples, draws: int, noise: float) -> Tensor:
-    """Mean map (N, *units) over the noisy inputs, float64."""
-    sums = torch.zeros(len(samples), *batch.units.shape, dtype=torch.float64, device=samples.inputs.device)
-    # The model's outputs for noisy inputs are needed only here: they are not stored for other runs.
-    for noisy, rows in _noisy_samples(replace(samples, output_cache=None), draws, noise):
-        sums.index_add_(0, rows, batch.reduced(explain(noisy)).double())
-    return sums / draws
-
-
-def _noisy_samples(samples: Samples, draws: int, noise: float) -> Iterator[tuple[Samples, Tensor]]:
-    """Every sample with each of its draws of noise, some rows at a time, and each row's sample number."""
-    low, high = (bound.expand_as(samples.inputs) for bound in samples.input_range())
-    keys, shape = samples.stream("smooth_parameter_randomization"), samples.inputs.shape[1:]
-    for rows in torch.arange(len(samples) * draws, device=samples.inputs.device).split(NOISY_ROWS):
-        sample, draw = rows // draws, rows % draws
-        # A normal draw takes two words of the stream.
-        added = normal(skip(keys[sample], 2 * shape.numel() * draw), *shape)
-        inputs = samples.inputs[sample] + (noise * (high - low)[sample] * added).to(samples.inputs)
-        yield samples.with_inputs(inputs, sample), sample

@@ -18,7 +18,8 @@ from harness.batch import Batch, Scores
 from harness.metrics._chance import chance
 from harness.metrics._randomised import RENAMED, Randomisation, randomised_maps
 from harness.metrics._similarity import SimilarityName, similarity_of, similarity_unit, with_reason
-from harness.option_types import Range, Repeats
+from harness.metrics._smooth_maps import smooth_maps
+from harness.option_types import ChangeOrNone, Range, Repeats, SizeOrZero
 from harness.registry import metric
 
 CONSTANT_MAP = "a map of the original or a randomised model is constant or not finite"
@@ -67,6 +68,7 @@ def parameter_randomization(
     kind="sanity",
     needs=("explainer",),
     renamed=RENAMED,
+    added={"draws": 0, "noise": 0.1},
     curve_across=lambda options: f"stages made random ({options['mode']})",
     curve_height="similarity to the displaced map",
 )
@@ -77,14 +79,17 @@ def chance_similarity(
     similarity: SimilarityName = "spearman",
     weight_seeds: Repeats = 1,
     displacements: Annotated[int, Range(1, 10_000)] = 19,
+    draws: SizeOrZero = 0,
+    noise: ChangeOrNone = 0.1,
 ) -> Scores:
     """Chance level of ``parameter_randomization``: its similarity if the original map is first displaced at random.
 
     Options, mean and curves as for ``parameter_randomization``, averaged over ``displacements`` random shifts of the
     map around its edges (of a table: random orders of the columns). These keep the map's values and, on a grid, their
     neighbourhoods: the toroidal shifts of spatial statistics (Lotwick and Silverman 1982). A similarity is no more than
-    coincidence where it does not exceed this one; there is no direction. At most 1; NaN and NotApplicable as for
-    ``parameter_randomization``.
+    coincidence where it does not exceed this one; there is no direction. With ``draws`` above 0 it is the chance level
+    of ``smooth_parameter_randomization`` with the same options: maps are means over so many draws of ``noise``. At most
+    1; NaN and NotApplicable as for these two.
 
     Of two columns the only displacement is an exchange, which turns a map around:
 
@@ -95,17 +100,23 @@ def chance_similarity(
     """
     alike = similarity_of(similarity, batch.units.shape)
     by_chance = lambda before, after: chance(batch.samples, before, after, alike, displacements).mean(1)
-    return _over_stages(batch, randomisation.with_seeds(weight_seeds), by_chance)
+    smoothed = lambda how: smooth_maps(batch, how, draws, noise)
+    return _over_stages(batch, randomisation.with_seeds(weight_seeds), by_chance, smoothed if draws else None)
 
 
 def _over_stages(
-    batch: Batch, randomisations: list[Randomisation], alike: Callable[[Tensor, Tensor], Tensor]
+    batch: Batch,
+    randomisations: list[Randomisation],
+    alike: Callable[[Tensor, Tensor], Tensor],
+    maps: Callable[[Randomisation], tuple[Tensor, Tensor]] | None = None,
 ) -> Scores:
-    """``alike(before, after)`` (N,) at every stage, averaged over the seeds; the mean over stages is the score."""
-    before = batch.reduced(batch.raw)
-    per_seed = [
-        torch.stack([alike(before, after) for after in randomised_maps(batch, each).unbind(1)], 1)
-        for each in randomisations
-    ]
+    """``alike(before, after)`` (N,) at every stage, averaged over the seeds; the mean over stages is the score.
+
+    ``maps`` gives the maps of the model and those of every stage; by default they are the explainer's own.
+    """
+    maps = maps or (lambda how: (batch.reduced(batch.raw), randomised_maps(batch, how)))
+    per_seed = []
+    for before, after in map(maps, randomisations):
+        per_seed.append(torch.stack([alike(before, each) for each in after.unbind(1)], 1))
     curve = torch.stack(per_seed).mean(0)
     return with_reason(curve.mean(1), CONSTANT_MAP, curves=curve)

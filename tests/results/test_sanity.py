@@ -1,16 +1,20 @@
 """Verdicts on sanity by simulation: what ignores the model fails, what depends on it passes, between is undecided."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 import harness
 from harness.datasets.digits import load_split
+from harness.engine.selection import choose_several
 from harness.errors import UserError
 from harness.models.digits_cnn import digits_cnn
-from harness.results.sanity import CHECKS, Bounds, verdicts, verdicts_of_run
+from harness.registry import METRICS
+from harness.results.sanity import CHANCE, CHECKS, Bounds, compared_maps, verdicts, verdicts_of_run
 from harness.results.statistics import interval
 from harness.results.store import Store
 
@@ -161,6 +165,21 @@ def test_chance_is_that_of_the_maps_that_the_check_compares(option, unit):
     else:
         wanted = f"{option}={OTHER_MAPS[option]}"
         assert other.verdict == "undecided" and "similarity=ssim" in other.reason and wanted in other.reason
+
+
+def test_every_check_of_the_group_has_the_chance_of_its_maps_or_needs_none():
+    group = yaml.safe_load((Path(harness.__file__).parents[1] / "conf" / "metric" / "sanity_checks.yaml").read_text())
+    items = {name: {"name": name} for name in group.pop("defaults") if name in METRICS} | group
+    chosen = choose_several(METRICS, items)
+    maps = lambda name: [(each.label, compared_maps(each.options)) for each in chosen if each.entry.name == name]
+    by_chance = [text for _, text in maps(CHANCE)]
+    similarities = {label: json.loads(text) for name in CHECKS for label, text in maps(name) if name != "random_logit"}
+    assert "smooth_parameter_randomization" in similarities
+    for label, told in similarities.items():
+        known = json.dumps(told, sort_keys=True) in by_chance
+        assert known or told["similarity"] == "spearman", f"{label} has no similarity by chance"
+    used = [json.dumps(told, sort_keys=True) for told in similarities.values()]
+    assert set(by_chance) <= set(used) and len(set(by_chance)) == len(by_chance)
 
 
 def test_without_options_a_smoothed_check_has_no_chance_and_several_are_none(draws):

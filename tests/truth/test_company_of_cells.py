@@ -266,7 +266,7 @@ METRIC_OPTIONS = {
         "normalised": ({}, True, False),
     },
     "parameter_randomization": MPRT,
-    "chance_similarity": MPRT | {"displacements": ({}, 1, 19)},
+    "chance_similarity": MPRT | {"displacements": ({}, 1, 19), "draws": ({}, 0, 3), "noise": ({"draws": 3}, 0.1, 0.5)},
     "efficient_parameter_randomization": {
         "bins": ({}, 20, 100),
         "weight_seed": ({}, 0, 1),

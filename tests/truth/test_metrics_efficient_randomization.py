@@ -150,6 +150,26 @@ def test_a_sample_alone_scores_as_in_company(shape):
         torch.testing.assert_close(alone, together, rtol=0, atol=0.05 if metric == EFFICIENT else 3e-3)
 
 
+def test_the_chance_of_smooth_maps_is_that_of_the_maps_that_the_smooth_test_compares():
+    """Without noise it is the plain one; with noise no map is explained twice for both."""
+    model, inputs, calls = network(), draw(SHAPE, 1), []
+
+    def counted(*arguments):
+        calls.append(len(arguments[1]))
+        return gradient(*arguments)
+
+    still, plain = ({"similarity": "ssim", "draws": count, "noise": 0.0, "stages": 2} for count in (2, 0))
+    of_both = [measured("chance_similarity", model, inputs, value_range=(-2.0, 2.0), **each) for each in (still, plain)]
+    torch.testing.assert_close(of_both[0].curves, of_both[1].curves, rtol=0, atol=1e-5)
+    by, made = explaining(counted, model), samples(model, inputs, value_range=(-2.0, 2.0))
+    batch, options = make_batch(made, by(made), by), {"similarity": "ssim", "draws": 3, "noise": 0.5, "stages": 1}
+    smooth, before = on(SMOOTH, batch, **options), len(calls)
+    chance = on("chance_similarity", batch, **options)
+    assert len(calls) == before and not torch.allclose(chance.values, smooth.values)
+    unlike = measured("chance_similarity", model, inputs, value_range=(-2.0, 2.0), **{**options, "draws": 0})
+    assert not torch.allclose(chance.values, unlike.values)
+
+
 def test_what_cannot_be_asked_is_said():
     model, inputs = network(), torch.randn(3, *SHAPE)
     for metric, options in (
