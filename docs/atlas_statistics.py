@@ -229,7 +229,7 @@ def split_half_taus(table: pd.DataFrame, block: str, seed: int = 0) -> pd.DataFr
     for n in sorted({int(each) for each in np.geomspace(3, half, 6).round()}):
         orders = np.stack([generator.permutation(len(values))[: 2 * n] for _ in range(DRAWS)])
         first, second = values[orders[:, :n]].mean(1), values[orders[:, n:]].mean(1)
-        rows.append({"n": n, "tau": float(np.nanmean(taus(first, second, equal=1e-6)))})
+        rows.append({"n": n, "tau": float(np.nanmean(taus(first, second)))})
     return pd.DataFrame(rows)
 
 
@@ -238,5 +238,5 @@ def seed_tau(table: pd.DataFrame, block: str) -> float:
     ignoring = controls(table)
     rows = table[(table["block"] == block) & (table["metric"] == HEADLINE) & ~table["explainer"].isin(ignoring)]
     means = rows.pivot(index="seed", columns="explainer", values="value").dropna(axis=1).to_numpy()
-    found = [taus(means[[i]], means[[j]], equal=1e-6)[0] for i, j in combinations(range(len(means)), 2)]
+    found = [taus(means[[i]], means[[j]])[0] for i, j in combinations(range(len(means)), 2)]
     return float(np.mean(found)) if found else float("nan")

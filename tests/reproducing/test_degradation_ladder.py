@@ -29,7 +29,6 @@ from harness.reproducing.studies.degradation_ladder.grounds import (
 from harness.reproducing.studies.degradation_ladder.order import (
     chance_of_order,
     climbs_of,
-    gains,
     p_of_means,
     recoveries,
     recovery,
@@ -63,6 +62,7 @@ from harness.reproducing.studies.degradation_ladder.scores import (
     with_noise,
 )
 from harness.reproducing.studies.degradation_ladder.tables import LadderTables, scaled_ladder
+from harness.results.ties import difference
 
 TABLE = "linear table"
 
@@ -114,7 +114,7 @@ def test_a_metric_that_falls_is_right_one_that_rises_is_wrong_and_of_a_blind_one
     assert verdict_on_climbs({}) is None
     climb = climbs_of({"a": right})["a"]
     assert climb.sure == 4 and climb.turned == 0 and climb.n == 60
-    assert climb.steps == pytest.approx(gains(right[:, :-1], right[:, 1:]).mean(0))
+    assert climb.steps == pytest.approx(difference(right[:, :-1], right[:, 1:]).mean(0))
     equal = climbs_of({"a": np.ones((10, 5))})["a"]
     assert equal.recovery == 0 and equal.sure == equal.turned == 0
 

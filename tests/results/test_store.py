@@ -191,7 +191,17 @@ def test_scores_come_back_joined_with_their_cells_columns(tmp_path):
     store.write_scores("a", {**scores(1.0, np.nan, 3.0), "target": [1, 2, 3], "prediction": [1, 2, 0], "curve": curves})
     store.append(row("a", explainer="lrp"))
     cells, samples = read(tmp_path)
-    assert list(samples.columns) == ["cell", "model", "dataset", "explainer", "metric", "better", *SCORE_COLUMNS[1:]]
+    assert list(samples.columns) == [
+        "cell",
+        "model",
+        "dataset",
+        "explainer",
+        "metric",
+        "better",
+        "least",
+        "most",
+        *SCORE_COLUMNS[1:],
+    ]
     assert set(samples["explainer"]) == {"lrp"} and samples["target"].tolist() == [1, 2, 3]
     assert samples["value"].isna().tolist() == [False, True, False] and samples["valid"].tolist() == [True, False, True]
     assert [list(curve) for curve in samples["curve"]] == curves.tolist()

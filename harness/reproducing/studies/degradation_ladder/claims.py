@@ -12,7 +12,6 @@ from harness.reproducing.studies.degradation_ladder.order import (
     Climb,
     chance_of_order,
     climbs_of,
-    gains,
     p_of_means,
     verdict_on_climbs,
 )
@@ -33,6 +32,7 @@ from harness.reproducing.studies.degradation_ladder.scores import (
 )
 from harness.reproducing.studies.degradation_ladder.tables import LadderTables
 from harness.results.level import ALPHA, holm
+from harness.results.ties import difference
 
 F_FIDELITY_PAPER = "Zheng et al. 2025, arXiv:2410.02970"
 BLUR_PAPER = "arXiv:2304.13836v5, abstract, second-hand"
@@ -399,7 +399,7 @@ def _gain_over(tables: LadderTables, ground: str, metric: str, worse: str, bette
     """By how much the samples that have both scores score better with one map than with the other."""
     first, second = tables.signed(ground, metric, better), tables.signed(ground, metric, worse)
     known = np.isfinite(first) & np.isfinite(second)
-    return gains(first[known], second[known])
+    return difference(first[known], second[known])
 
 
 def _p_of_each(differences: Iterable[np.ndarray]) -> np.ndarray:

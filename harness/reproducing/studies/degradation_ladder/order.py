@@ -14,8 +14,8 @@ from scipy.stats import rankdata
 from harness.reproducing.studies.shared.mean_tests import mean_above_p
 from harness.results.level import ALPHA, holm
 from harness.results.sign_flips import sign_flips
+from harness.results.ties import difference, score_levels
 
-EQUAL_SCORES = 1e-6  # relative: scores that differ by less are equal, for they come from single precision
 AT_ONCE = 1 << 18  # numbers of sign flips that are held at a time
 
 
@@ -24,31 +24,15 @@ def recovery(means: np.ndarray) -> float:
 
     1 if each mean is below the one before, -1 if each is above it, and 0 if all are equal but for rounding.
     """
-    ranks = rankdata(score_levels(np.asarray(means, dtype=np.float64)))
+    ranks = rankdata(score_levels(means))
     if np.ptp(ranks) == 0:
         return 0.0
     return float(np.corrcoef(ranks, -np.arange(len(ranks)))[0, 1])
 
 
-def score_levels(values: np.ndarray) -> np.ndarray:
-    """The number of each value's level (n,), from the lowest; values that are equal but for rounding share one."""
-    order = np.argsort(values, kind="stable")
-    ordered = values[order]
-    apart = np.diff(ordered) > EQUAL_SCORES * np.maximum(np.abs(ordered[1:]), np.abs(ordered[:-1]))
-    found = np.empty(len(values), dtype=np.int64)
-    found[order] = np.concatenate([[0], np.cumsum(apart)])
-    return found
-
-
 def chance_of_order(rungs: int) -> float:
     """The probability that means in random order follow the ladder."""
     return 1 / factorial(rungs)
-
-
-def gains(better: np.ndarray, worse: np.ndarray) -> np.ndarray:
-    """By how much each sample scores better in the first (n,) than in the second; 0 where equal but for rounding."""
-    difference = better - worse
-    return np.where(np.abs(difference) > EQUAL_SCORES * np.maximum(np.abs(better), np.abs(worse)), difference, 0.0)
 
 
 def p_of_means(differences: np.ndarray) -> np.ndarray:
@@ -125,8 +109,8 @@ def climbs_of(ladders: Mapping[str, np.ndarray]) -> dict[str, Climb]:
 
 def _falls(scores: np.ndarray) -> np.ndarray:
     """The falls (n, rungs) of scores (n, rungs): at each step, and then from the first to the last rung."""
-    steps = [gains(scores[:, rung], scores[:, rung + 1]) for rung in range(scores.shape[1] - 1)]
-    return np.stack([*steps, gains(scores[:, 0], scores[:, -1])], 1)
+    steps = [difference(scores[:, rung], scores[:, rung + 1]) for rung in range(scores.shape[1] - 1)]
+    return np.stack([*steps, difference(scores[:, 0], scores[:, -1])], 1)
 
 
 def verdict_on_climbs(climbs: Mapping[str, Climb]) -> bool | None:
