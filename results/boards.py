@@ -72,10 +72,17 @@ def _boards(cells: pd.DataFrame, scores: pd.DataFrame | None, checked: pd.DataFr
 
 
 def _sample_sets(cells: pd.DataFrame, scores: pd.DataFrame) -> pd.Series:
-    """For each cell a number that is equal for cells that have a score on the same samples."""
-    finite = scores[np.isfinite(scores["value"])]
-    words = finite.groupby("cell", observed=True)["sample"].agg(lambda names: str(sorted(map(str, names))))
-    return cells["cell"].map(words.map(hash).to_dict()).fillna(0)
+    """For each cell a number that is equal for cells that have a score on the same samples.
+
+    It is the sum of random numbers of the samples: sums of other samples are equal by a chance of 2^-63. (To compare
+    the names themselves took a tenth of the time of the whole table.)
+    """
+    cell, cell_names = pd.factorize(scores["cell"])
+    sample, sample_names = pd.factorize(scores["sample"].astype(object), use_na_sentinel=False)
+    of_sample = np.random.default_rng(0).integers(2**63, size=len(sample_names))
+    sums, finite = np.zeros(len(cell_names), dtype=np.int64), np.isfinite(scores["value"].to_numpy())
+    np.add.at(sums, cell[finite], of_sample[sample[finite]])  # modulo 2^64
+    return cells["cell"].map(dict(zip(cell_names, sums, strict=True))).fillna(0).astype(np.int64)
 
 
 def _differing(texts: Collection[str]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -65,17 +66,30 @@ def matrices(scores: pd.DataFrame) -> Iterator[Matrix]:
     if "better" not in scores:
         raise UserError("the scores do not have a column better; take it from the cells")
     names = [name for name in (*BLOCK, "metric") if name in scores]
-    for key, rows in scores.groupby(names, observed=True, sort=False):
-        yield _matrix(dict(zip(names, map(str, key), strict=True)), rows)
+    # Names become numbers once for all matrices; each by itself, and by DataFrame.pivot, takes many times as long.
+    numbered = lambda name: pd.factorize(scores[name], sort=True, use_na_sentinel=False)
+    samples, explainers = numbered("sample"), numbered("explainer")
+    values = scores["value"].to_numpy(dtype=np.float64)
+    groups = scores.groupby(names, observed=True, sort=False).indices.items()
+    for key, places in sorted((each for each in groups if len(each[1])), key=lambda each: each[1][0]):
+        key = key if isinstance(key, tuple) else (key,)
+        better = scores["better"].iloc[places[0]]
+        yield Matrix(
+            dict(zip(names, map(str, key), strict=True)),
+            _values_of(*((codes[places], each) for codes, each in (samples, explainers)), values[places], str(key[-1])),
+            better if isinstance(better, str) else None,
+        )
 
 
-def _matrix(names: dict[str, str], rows: pd.DataFrame) -> Matrix:
-    samples, sample_names = pd.factorize(rows["sample"], sort=True, use_na_sentinel=False)
-    explainers, labels = pd.factorize(rows["explainer"], sort=True, use_na_sentinel=False)
-    if len(np.unique(samples * len(labels) + explainers)) < len(rows):
-        raise UserError(f"{names['metric']} has several cells for an explainer; read one protocol at a time")
-    found = np.full((len(sample_names), len(labels)), np.nan)  # much faster than DataFrame.pivot
-    found[samples, explainers] = rows["value"].where(np.isfinite(rows["value"]))
-    values = pd.DataFrame(found, pd.Index(sample_names, name="sample"), pd.Index(map(str, labels), name="explainer"))
-    better = rows["better"].iloc[0]
-    return Matrix(names, values[values.columns[values.notna().any()]], better if isinstance(better, str) else None)
+def _values_of(
+    samples: tuple[np.ndarray, Any], explainers: tuple[np.ndarray, Any], values: np.ndarray, metric: str
+) -> pd.DataFrame:
+    """Samples x explainers from the number of the name of each value, with all names; NaN where there is no value."""
+    (rows, row), (columns, column) = (np.unique(codes, return_inverse=True) for codes, _ in (samples, explainers))
+    if len(np.unique(row * len(columns) + column)) < len(values):
+        raise UserError(f"{metric} has several cells for an explainer; read one protocol at a time")
+    found = np.full((len(rows), len(columns)), np.nan)
+    found[row, column] = np.where(np.isfinite(values), values, np.nan)
+    there = np.isfinite(found).any(0)
+    labels = pd.Index(map(str, explainers[1][columns[there]]), name="explainer")
+    return pd.DataFrame(found[:, there], pd.Index(samples[1][rows], name="sample"), labels)
