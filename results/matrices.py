@@ -76,12 +76,12 @@ def matrices(scores: pd.DataFrame) -> Iterator[Matrix]:
         better = scores["better"].iloc[places[0]]
         yield Matrix(
             dict(zip(names, map(str, key), strict=True)),
-            _values_of(*((codes[places], each) for codes, each in (samples, explainers)), values[places], str(key[-1])),
+            _table_of_values(*((codes[places], each) for codes, each in (samples, explainers)), values[places], str(key[-1])),
             better if isinstance(better, str) else None,
         )
 
 
-def _values_of(
+def _table_of_values(
     samples: tuple[np.ndarray, Any], explainers: tuple[np.ndarray, Any], values: np.ndarray, metric: str
 ) -> pd.DataFrame:
     """Samples x explainers from the number of the name of each value, with all names; NaN where there is no value."""

@@ -78,14 +78,15 @@ def test_a_change_that_chance_can_explain_is_not_called_one(tmp_path):
 
 def test_losses_come_before_gains_and_the_largest_first(tmp_path):
     before = {name: (level(), {}) for name in "abcd"}
-    after = {"a": level() + 0.2, "b": level() - 0.1, "c": level() - 0.3, "d": level()}
+    apart = np.resize([-0.01, 0.01], SAMPLES)  # samples that all change alike have no interval
+    after = {"a": level() + 0.2, "b": level() - 0.1, "c": level() - 0.3 + apart, "d": level()}
     _, whole = verdicts(tmp_path, before, {name: (values, {}) for name, values in after.items()})
     assert list(whole.cells["cell"]) == ["c", "b", "a", "d"]
     said = comparison_sentence(whole, ["before"], ["after"])
     assert said.index("2 of 4 scores got worse, most of all c by srg: ") < said.index(
         "1 of 4 scores got better, a by srg"
     )
-    assert "0.300 worse [0.300 to 0.300 worse]" in said and "the chance of any false alarm is below 5 %" in said
+    assert "0.300 worse [0.297 to 0.303 worse]" in said and "the chance of any false alarm is below 5 %" in said
 
 
 FALSE_ALARMS, NONE = "the chance of any false alarm is below 5 %", "is shown to be worse"
