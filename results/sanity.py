@@ -18,7 +18,7 @@ import pandas as pd
 
 from harness.errors import UserError, unknown
 from harness.results.frames import configured, protocols, read
-from harness.results.statistics import interval, side_of
+from harness.results.statistics import NO_LIMITS, Limits, interval, interval_on_scale, side_of
 from harness.results.ties import are_one_number
 
 # The bound of each check. The efficient test by random weights has none: it rewards noise, and ranks first the
@@ -167,9 +167,12 @@ def _judged_check(check: str, scores: pd.DataFrame, by_chance: pd.DataFrame, bou
         judged = _judged_against_chance(values, *_chance_by_sample(check, scores, by_chance), bounds)
         return judged | {"n_invalid": len(scores) - judged["n"]}
     bound = getattr(bounds, kind)
-    low, high = interval(values.to_numpy(), level=bounds.level)
+    # The interval of equal similarities by their limits would be too wide to tell a map that never changes, which ten
+    # samples show by a test of signs.
+    limits = (0.0, 1.0) if kind == "share" else NO_LIMITS
+    low, high = interval_on_scale(values.to_numpy(), limits, level=bounds.level)
     judged = {"value": values.mean(), "ci_low": low, "ci_high": high, "chance": np.nan, "bound": bound, **count}
-    return judged | _verdict_by_side(values.to_numpy(), bound, bounds, higher=kind == "share")
+    return judged | _verdict_by_side(values.to_numpy(), bound, bounds, limits, higher=kind == "share")
 
 
 def _chance_by_sample(check: str, scores: pd.DataFrame, by_chance: pd.DataFrame) -> tuple[pd.Series | None, str]:
@@ -228,14 +231,14 @@ def _judged_against_chance(values: pd.Series, by_sample: pd.Series | None, unkno
         "bound": bounds.retained,
         "n": len(values),
     }
-    return judged | _verdict_by_side(beyond.to_numpy(), 0.0, bounds, higher=False)
+    return judged | _verdict_by_side(beyond.to_numpy(), 0.0, bounds, NO_LIMITS, higher=False)
 
 
-def _verdict_by_side(values: np.ndarray, bound: float, bounds: Bounds, *, higher: bool) -> dict:
+def _verdict_by_side(values: np.ndarray, bound: float, bounds: Bounds, limits: Limits, *, higher: bool) -> dict:
     """On which side of the bound the mean of values (n,) is shown to lie; ``higher``: whether it should lie above."""
     if len(values) < max(2, bounds.least):
         return {"verdict": "undecided", "reason": f"{len(values)} samples have a score, {bounds.least} are needed"}
-    side = side_of(values, bound, level=bounds.level)
+    side = side_of(values, bound, limits, level=bounds.level)
     if not side:
         alike = f"{len(values)} samples with one and the same score do not show on which side of the bound the mean is"
         return {"verdict": "undecided", "reason": alike if are_one_number(values) else "the bound lies in the interval"}

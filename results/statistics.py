@@ -68,8 +68,8 @@ def cell_statistics(
     return summarise(values, valid, limits=limits) | ({"ci_low": None, "ci_high": None} if kind == "cost" else {})
 
 
-def interval_on_scale(scores: np.ndarray, limits: Limits) -> tuple[float, float]:
-    """The interval of the mean of finite scores (n,), within the limits of the metric if the scores are.
+def interval_on_scale(scores: np.ndarray, limits: Limits, *, level: float = LEVEL) -> tuple[float, float]:
+    """The interval of the mean of finite scores (n,) at a level, within the limits of the metric if the scores are.
 
     The binomial one for scores from 0 to 1 that are all 0 or 1. If scores are all one number, it is the interval for
     the share of samples that have this number; the others may be at either limit. NaN twice without a limit at both
@@ -77,21 +77,21 @@ def interval_on_scale(scores: np.ndarray, limits: Limits) -> tuple[float, float]
     """
     least, most = limits
     if len(scores) < 2 or not (scores.min() >= least and scores.max() <= most):
-        return interval(scores)
+        return interval(scores, level=level)
     if limits == (0, 1) and np.isin(scores, (0, 1)).all():
-        return binomial_interval(int(scores.sum()), len(scores))
+        return binomial_interval(int(scores.sum()), len(scores), level=level)
     if are_one_number(scores):
-        return _interval_of_one_number(_mean_in_range(scores), len(scores), limits)
-    low, high = interval(scores)
+        return _interval_of_one_number(_mean_in_range(scores), len(scores), limits, level)
+    low, high = interval(scores, level=level)
     return max(low, least), min(high, most)
 
 
-def _interval_of_one_number(score: float, n: int, limits: Limits) -> tuple[float, float]:
+def _interval_of_one_number(score: float, n: int, limits: Limits, level: float) -> tuple[float, float]:
     """The interval of the mean where all of n scores are one number, by the lower limit of its share (Clopper and
     Pearson)."""
     if not np.isfinite(limits).all():
         return float("nan"), float("nan")
-    share = binomial_interval(n, n)[0]
+    share = binomial_interval(n, n, level=level)[0]
     low, high = (share * score + (1 - share) * limit for limit in limits)
     return low, high
 
@@ -117,16 +117,16 @@ def interval(scores: np.ndarray, *, level: float = LEVEL) -> tuple[float, float]
     return min(mean - student, low), max(mean + student, high)
 
 
-def side_of(scores: np.ndarray, bound: float, *, level: float = LEVEL) -> int:
+def side_of(scores: np.ndarray, bound: float, limits: Limits = NO_LIMITS, *, level: float = LEVEL) -> int:
     """1 where the mean of scores (n,) is shown to be above a bound, -1 where it is shown to be below, else 0.
 
-    By the interval. Scores that are all one number have none; a test of signs decides: that n of them lie on one side
-    by chance has a probability of 2 / 2^n.
+    By ``interval_on_scale``. Scores that are all one number have none without limits; a test of signs decides: that n
+    of them lie on one side by chance has a probability of 2 / 2^n.
     """
-    if len(scores) > 1 and are_one_number(scores):
+    low, high = interval_on_scale(scores, limits, level=level)
+    if len(scores) > 1 and np.isnan(low):
         apart = float(difference(_mean_in_range(scores), bound))
         return int(np.sign(apart)) if 2.0 ** (1 - len(scores)) <= 1 - level else 0
-    low, high = interval(scores, level=level)
     return int(low > bound) - int(high < bound)
 
 

@@ -291,6 +291,8 @@ def test_conditions_say_which_side_passes_and_what_their_values_are(found, refus
             assert float(samples) == row["n"]
             side = 1 if texts[key][5].startswith("above ") else -1
             ends = np.array([row["ci_low"], row["ci_high"]])
+            if np.isnan(ends).all() and verdict in ("pass", "fail"):  # equal scores, which are judged by their signs
+                ends = np.array([row["value"]])
             assert (verdict == "pass") == bool((side * (ends - row["bound"]) > 0).all())
         assert "<b>depends on the class</b>: similarity of the maps" in page
 
