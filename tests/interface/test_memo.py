@@ -25,7 +25,7 @@ def test_what_is_beyond_the_budget_lies_in_a_file_and_comes_back_as_it_was():
     memo, first, second = Memo(shelf), large(), large()
     memo["first"], memo["second"], memo["few"] = first, second, torch.ones(3)
     assert shelf.files == 1 and torch.equal(memo["first"], first) and torch.equal(memo["second"], second)
-    assert memo["first"] is first and memo["second"] is not second
+    assert memo["first"] is memo["first"] and memo["second"] is not memo["second"]
     assert list(memo) == ["first", "second", "few"] and "third" not in memo
 
 
