@@ -76,7 +76,9 @@ def matrices(scores: pd.DataFrame) -> Iterator[Matrix]:
         better = scores["better"].iloc[places[0]]
         yield Matrix(
             dict(zip(names, map(str, key), strict=True)),
-            _table_of_values(*((codes[places], each) for codes, each in (samples, explainers)), values[places], str(key[-1])),
+            _table_of_values(
+                *((codes[places], each) for codes, each in (samples, explainers)), values[places], str(key[-1])
+            ),
             better if isinstance(better, str) else None,
         )
 
