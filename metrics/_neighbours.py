@@ -14,6 +14,7 @@ from torch import Tensor
 
 from harness.batch import Batch
 from harness.errors import UserError
+from harness.metrics._outputs import predicted_class, same_class
 from harness.option_types import ChangeOfInput, Count
 from harness.randomness import normal, skip, uniform
 from harness.samples import Samples
@@ -97,7 +98,8 @@ class Surroundings:
     inputs            how far the input has moved, on a table in ranges of its columns
     outputs           ||h(x') - h(x)|| of the model's outputs h, all classes
     outputs_relative  the same divided by ||h(x)||; NaN where that is 0
-    same_class        bool, whether the model's class is the same; always True for a single output and for numbers
+    same_class        1 where the model's class is the same, else 0; NaN where an output is NaN; 1 for a single output
+                      and for numbers
     """
 
     inputs: Moves
@@ -113,7 +115,7 @@ class Surroundings:
     @property
     def columns(self) -> Tensor:
         """Per sample (N, 2): the share of draws that kept the class, and the mean relative change of the output."""
-        return torch.stack([self.same_class.double().mean(1), self.outputs_relative.mean(1)], 1)
+        return torch.stack([self.same_class.mean(1), self.outputs_relative.mean(1)], 1)
 
 
 def neighbours(samples: Samples, noise: Noise, sample: Tensor, draw: Tensor) -> Tensor:
@@ -188,17 +190,18 @@ def _look_around(samples: Samples, noise: Noise, floor: Floor) -> Surroundings:
     unit, predictor, parts = _unit_of_distance(samples), samples.predictor, []
     measure = DistanceFrom(samples.inputs / unit, floor, _usual_sizes(samples) / unit.flatten(1).double())
     before = _flat_outputs(samples.model_outputs())
+    classes, classed = predicted_class(before), samples.task.classed
     own = slice(1, None) if samples.task.one else slice(None)  # of one output made two columns, the output itself
     for sample, draw in pairs(samples, noise, predictor.chunk):
         near = neighbours(samples, noise, sample, draw)
         after = _flat_outputs(samples.model_outputs(near, sample))
-        same_class = (after.argmax(1) == before[sample].argmax(1)) | (not samples.task.classed)
+        same = same_class(predicted_class(after), classes[sample]) if classed else torch.ones_like(after[:, 0])
         change = (after - before[sample])[:, own].norm(dim=1)
-        parts.append(torch.cat([measure(near / unit, sample), change[:, None], same_class[:, None]], 1))
-    plain, relative, change, same_class = by_draw(parts, noise)
+        parts.append(torch.cat([measure(near / unit, sample), change[:, None], same[:, None]], 1))
+    plain, relative, change, same = by_draw(parts, noise)
     size = before[:, own].norm(dim=1, keepdim=True)
     relative_change = change / size.where(size > 0, float("nan"))
-    return Surroundings(Moves(plain, relative), change, relative_change, same_class.bool())
+    return Surroundings(Moves(plain, relative), change, relative_change, same)
 
 
 def _unit_of_distance(samples: Samples) -> Tensor:

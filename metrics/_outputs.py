@@ -6,8 +6,11 @@ import torch
 from torch import Tensor
 
 from harness.checks import class_count
-from harness.errors import NotApplicable
+from harness.errors import NotApplicable, UserError
+from harness.predictor import picked_not_finite
 from harness.samples import Samples
+
+NO_CLASS = -1  # what is predicted by outputs that are not numbers
 
 
 def all_outputs(samples: Samples) -> Tensor:
@@ -49,7 +52,7 @@ def outputs_of_rows(
 
 
 def decisions_of(samples: Samples, sample: Tensor, build: Callable[[Tensor], Tensor]) -> Tensor:
-    """The predicted class (rows,) of the inputs that ``build(rows)`` makes of the samples ``sample`` (rows,).
+    """The ``predicted_class`` (rows,) of the inputs that ``build(rows)`` makes of the samples ``sample`` (rows,).
 
     NotApplicable for models that do not choose one of several classes.
     """
@@ -57,9 +60,48 @@ def decisions_of(samples: Samples, sample: Tensor, build: Callable[[Tensor], Ten
     def decision(outputs: Tensor, _: Tensor) -> Tensor:
         if not samples.task.exclusive or outputs.dim() == 1 or outputs.shape[1] == 1:
             raise NotApplicable("a decision needs a model that chooses one of several classes")
-        return outputs.argmax(1)
+        return predicted_class(outputs)
 
     return outputs_of_rows(samples, sample, build, decision)
+
+
+def predicted_class(outputs: Tensor) -> Tensor:
+    """The class (rows,) of the highest of the outputs (rows, K); ``NO_CLASS`` where one of them is NaN.
+
+    ``argmax`` calls NaN the highest number, so that outputs that predict nothing would count as a prediction.
+    """
+    return outputs.argmax(1).masked_fill(outputs.isnan().any(1), NO_CLASS)
+
+
+def same_class(first: Tensor, second: Tensor) -> Tensor:
+    """Whether two predicted classes are the same: 1 or 0 in float64, NaN where one of them is ``NO_CLASS``."""
+    return (first == second).double().masked_fill((first == NO_CLASS) | (second == NO_CLASS), float("nan"))
+
+
+def is_predicted(predicted: Tensor, classes: Tensor) -> Tensor:
+    """``same_class`` of what is predicted and the ``classes``, on which a score depends.
+
+    If the score is NaN, outputs that are not numbers are the reason.
+    """
+    return noted_if_not_finite(same_class(predicted, classes))
+
+
+def noted_if_not_finite(values: Tensor) -> Tensor:
+    """The values, which are read from outputs: if one is not finite, that is the reason for a NaN score.
+
+    ``pick`` notes the same of the scores that it returns.
+    """
+    if not values.isfinite().all():
+        picked_not_finite.set(True)
+    return values
+
+
+def predicted_for_training(samples: Samples, inputs: Tensor) -> Tensor:
+    """The class (R,) that the model predicts for training inputs (R, ...); UserError where it predicts none."""
+    predicted = predicted_class(samples.predictor.logits(inputs))
+    if (predicted == NO_CLASS).any():
+        raise UserError("the model's outputs for train hold NaN, expected numbers")
+    return predicted
 
 
 def _count(samples: Samples) -> int:

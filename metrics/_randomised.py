@@ -11,6 +11,7 @@ from torch import Tensor
 from harness.batch import Batch, ExplainsAgain
 from harness.errors import NotApplicable
 from harness.guards import ModelGuard
+from harness.metrics._outputs import NO_CLASS, predicted_class
 from harness.metrics._weights import grouped, layers, redrawn
 from harness.option_types import Seed, SizeOrZero
 from harness.samples import Samples
@@ -65,7 +66,7 @@ def at_each_stage(batch: Batch, how: Randomisation, compute: Callable[[Explain, 
     batch.need_explainer()
     # Closed here even if an explanation fails: the weights are restored at once, not by the garbage collector.
     with closing(random_models(batch.samples, how)) as models:
-        return torch.stack([compute(*_on_current_weights(batch, how.explained_class)) for _ in models], 1)
+        return torch.stack([_on_current_weights(batch, how.explained_class, compute) for _ in models], 1)
 
 
 def explainer_on(batch: Batch, samples: Samples) -> Explain:
@@ -105,10 +106,15 @@ def random_models(samples: Samples, how: Randomisation) -> Generator[None, None,
         guard.restore()
 
 
-def _on_current_weights(batch: Batch, explained_class: str) -> tuple[Explain, Samples]:
-    """The explainer and the samples on the model with its present weights."""
+def _on_current_weights(batch: Batch, explained_class: str, compute: Callable[[Explain, Samples], Tensor]) -> Tensor:
+    """What ``compute(explain, samples)`` gives (N, ...) on the model with its present weights.
+
+    NaN for samples of which the class is explained that the model predicts, but it predicts none.
+    """
     live = batch.samples.live()
-    if explained_class == "reargmax":
-        logits = live.model_outputs()
-        live = replace(live, targets=logits.view(len(live), -1).argmax(1))
-    return explainer_on(batch, live), live
+    if explained_class == "fixed":
+        return compute(explainer_on(batch, live), live)
+    predicted = predicted_class(live.model_outputs().view(len(live), -1))
+    live = replace(live, targets=predicted.clamp(min=0))
+    found = compute(explainer_on(batch, live), live)
+    return found.masked_fill((predicted == NO_CLASS).view(-1, *[1] * (found.dim() - 1)), float("nan"))

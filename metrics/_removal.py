@@ -32,10 +32,10 @@ RENAMED = {"groups": "most_groups"}
 class SingleRemoval(Grouping):
     """Options of metrics that remove one group of units at a time, in addition to those of ``Grouping``.
 
-    granularity   as in ``Grouping``, or ``auto``: single units if there are at most ``most_groups`` of them or if
-                  they have no neighbours (the columns of a table), else a regular grid of at most ``most_groups`` equal
-                  parts
-    most_groups   the largest number of groups of ``granularity="auto"``, at least 2
+    granularity   as in ``Grouping``, or ``auto``: with a ``patch`` as there; without, single units if there are at most
+                  ``most_groups`` of them or if they have no neighbours (the columns of a table), else a regular grid of
+                  at most ``most_groups`` equal parts
+    most_groups   the largest number of groups of ``granularity="auto"`` without a ``patch``, at least 2
     baseline      what a removed unit becomes, as in ``harness.metrics._curve.Stepwise``
     score         of the explained class: ``logit``, ``probability`` or ``log_odds``
     """
@@ -79,7 +79,7 @@ class SegmentDeletion:
 def chosen_grouping(samples: Samples, options: SingleRemoval) -> Grouping:
     """The grouping that the options describe, ``auto`` replaced by what it means for these samples."""
     granularity, segments = options.granularity, options.segments
-    if granularity == "auto":
+    if granularity == "auto" and not options.patch:
         every = samples.units.count <= options.most_groups or samples.units.modality == "table"
         granularity, segments = ("unit", "unit") if every else ("segment", f"parts:{options.most_groups}")
     granularity = "unit" if (granularity, segments) == ("segment", "unit") else granularity

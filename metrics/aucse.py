@@ -99,7 +99,8 @@ def aucse_f_score(batch: Batch, *, replacement: Replacement = Replacement()) -> 
     """
     shares, top, bottom = _both_ends(batch, replacement)
     falls, stays = _area_under_drops(shares, top).clamp(min=0), (1 - _area_under_drops(shares, bottom)).clamp(min=0)
-    values = (falls * stays / (falls + stays)).masked_fill((falls == 0) | (stays == 0), 0.0)
+    nothing = ((falls == 0) | (stays == 0)) & falls.isfinite() & stays.isfinite()
+    values = (falls * stays / (falls + stays)).masked_fill(nothing, 0.0)
     curves = torch.cat([top, bottom], 1)
     return with_reason(values, NO_DROP, curves=curves, tied=tied_share(batch.attributions.flatten(1)))
 

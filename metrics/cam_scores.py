@@ -23,6 +23,7 @@ from harness.removal.baselines import BaselineName
 
 NO_WEIGHTS = "the positive part of the map is the same everywhere"
 NO_PROBABILITY = "or the probability is 0"
+NO_SECOND_MAP = "or the map of the weighted image is not finite"
 
 
 @metric(better="lower", unit="share", span=(0, 1))
@@ -50,7 +51,8 @@ def average_increase(batch: Batch, *, baseline: BaselineName | Tensor = "zero") 
     Chattopadhay et al. 2018, 1710.11063).
 
     1 where O > Y, else 0; the mean over samples is the paper's rate of increase in confidence (in percent there).
-    Higher is better. NaN and NotApplicable as for ``average_drop``.
+    Higher is better. NaN where the positive part of the map is the same everywhere, and where O is not a number; a rise
+    from a Y of 0 is one, unlike a share of it. NotApplicable as for ``average_drop``.
 
     >>> maps = torch.stack([corner.float(), torch.zeros(1, 4, 4)])
     >>> maps[1, 0, 3, 3] = 1
@@ -59,7 +61,8 @@ def average_increase(batch: Batch, *, baseline: BaselineName | Tensor = "zero") 
     [0.0, 0.0]
     """
     before, after, weights = _probabilities(batch, baseline)
-    return _where_weighted((after > before).double(), weights)
+    rises = (after > before).double().masked_fill(after.isnan() | before.isnan(), float("nan"))
+    return _where_weighted(rises, weights)
 
 
 @metric(better="higher", unit="share", span=(0, 1))
@@ -89,7 +92,8 @@ def cam_coherency(batch: Batch, *, baseline: BaselineName | Tensor = "zero") -> 
 
     (Pearson correlation + 1) / 2 of both maps' weights, for the same class, as in the authors' code. In [0, 1], higher
     is better: what is outside the map should not matter to the map. 0 where the second map has no weights, NaN where
-    the first has none. NotApplicable without an explainer, and as for ``average_drop``.
+    the first has none and where the second is not finite. NotApplicable without an explainer, and as for
+    ``average_drop``.
 
     A map of the input's sign does not change where the input does not:
 
@@ -100,7 +104,7 @@ def cam_coherency(batch: Batch, *, baseline: BaselineName | Tensor = "zero") -> 
     [1.0]
     """
     weights = map_weights(batch.attributions)
-    return _where_weighted(_coherency(batch, baseline), weights)
+    return _where_weighted(_coherency(batch, baseline), weights, NO_SECOND_MAP)
 
 
 @metric(better="lower", unit="share", span=(0, 1), kind="complexity")
@@ -137,7 +141,7 @@ def adcc(batch: Batch, *, baseline: BaselineName | Tensor = "zero") -> Scores:
     before, after, weights = _probabilities(batch, baseline)
     kept = 1 - (before - after).clamp(min=0) / before
     parts = torch.stack([_coherency(batch, baseline), 1 - weights.mean(1), kept], 1)
-    return _where_weighted(3 / (1 / parts).sum(1), weights, NO_PROBABILITY)
+    return _where_weighted(3 / (1 / parts).sum(1), weights, f"{NO_PROBABILITY}, {NO_SECOND_MAP}")
 
 
 def map_weights(attributions: Tensor) -> Tensor:
@@ -166,13 +170,17 @@ def _weighted(batch: Batch, baseline: str | Tensor) -> Tensor:
 
 
 def _coherency(batch: Batch, baseline: str | Tensor) -> Tensor:
-    """The similarity (N,) in [0, 1] of the weights of the map and of the map of the weighted input."""
+    """The similarity (N,) in [0, 1] of the weights of the map and of the map of the weighted input.
+
+    0 where the second map has no weights, as in the authors' code, NaN where it is not finite.
+    """
     batch.need_explainer()
     every = torch.arange(len(batch), device=batch.inputs.device)
     explain = lambda: batch.reduced(batch.explain(batch.samples.with_inputs(_weighted(batch, baseline), every)))
     again = batch.remember(("map of the weighted", baseline), explain)
-    correlation = pearson(map_weights(batch.attributions), map_weights(again))
-    return ((correlation + 1) / 2).nan_to_num(0)
+    others, finite = map_weights(again), again.flatten(1).isfinite().all(1)
+    coherency = (pearson(map_weights(batch.attributions), others) + 1) / 2
+    return coherency.masked_fill(others.isnan().any(1), 0.0).where(finite, float("nan"))
 
 
 def _where_weighted(values: Tensor, weights: Tensor, otherwise: str = "") -> Scores:

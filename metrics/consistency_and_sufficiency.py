@@ -14,7 +14,13 @@ from torch import Tensor
 from harness.batch import Batch, Scores
 from harness.errors import NotApplicable
 from harness.metrics._groups import Grouping, Groups, make_groups
-from harness.metrics._outputs import all_outputs, output_count
+from harness.metrics._outputs import (
+    all_outputs,
+    is_predicted,
+    output_count,
+    predicted_class,
+    predicted_for_training,
+)
 from harness.metrics._similarity import with_reason
 from harness.option_types import Count, NotNegative, Several, SomeShare
 from harness.ordering import ranks, tied_share
@@ -46,9 +52,13 @@ class TopParts:
 
     def of(self, maps: Tensor, samples: Samples) -> Tensor:
         """The sets (N, G) bool of maps (N, *units), ties at random."""
-        values = self.parts(samples).sums(maps)
+        values = self.sums(maps, samples)
         size = max(1, round(self.top_share * values.shape[1]))
         return ranks(values, samples.stream("ties 0")) < size
+
+    def sums(self, maps: Tensor, samples: Samples) -> Tensor:
+        """The attributions (N, G) of the parts, float64, by which maps (N, *units) rank them."""
+        return self.parts(samples).sums(maps)
 
 
 @metric(better="higher", unit="share", span=(0, 1), needs=("explainer", "train"))
@@ -83,9 +93,8 @@ def explanation_consistency(batch: Batch, *, top: TopParts = TopParts(rows=100))
     own = top.of(batch.attributions, batch.samples)
     common = own.to(torch.float32) @ sets.to(torch.float32).T  # sets of one size are equal if they share all
     values = _share_of_same_class(batch, others, common == own.sum(1, keepdim=True))
-    return with_reason(
-        values, "no training input has the same explanation", tied=tied_share(batch.attributions.flatten(1))
-    )
+    tied = tied_share(top.sums(batch.attributions, batch.samples))
+    return with_reason(values, "no training input has the same explanation", tied=tied)
 
 
 @metric(better="higher", unit="share", span=(0, 1), needs=("train",))
@@ -115,7 +124,7 @@ def explanation_sufficiency(batch: Batch, *, top: TopParts = TopParts(), closene
     applies = _agreeing(values, known, own[:, part], closeness)
     reason = "the explanation applies to no training input"
     scores = _share_of_same_class(batch, others, applies)
-    return with_reason(scores, reason, tied=tied_share(batch.attributions.flatten(1)))
+    return with_reason(scores, reason, tied=tied_share(top.sums(batch.attributions, samples)))
 
 
 def _numbers_of_parts(samples: Samples, parts: Groups) -> tuple[Tensor, Tensor]:
@@ -158,11 +167,10 @@ def _with_predictions(samples: Samples, rows: int) -> Samples:
         key = stream(torch.zeros(1, dtype=torch.long), samples.seed, "training inputs to compare with")
         train = train[permutations(key, 1, len(train))[0, 0, :rows].sort().values.to(train.device)]
     inputs = train.to(samples.inputs)
-    predicted = [samples.predictor.logits(part).argmax(1) for part in inputs.split(samples.predictor.chunk)]
-    return samples.other_inputs(inputs, torch.cat(predicted))
+    return samples.other_inputs(inputs, predicted_for_training(samples, inputs))
 
 
 def _share_of_same_class(batch: Batch, others: Samples, alike: Tensor) -> Tensor:
     """The share (N,) of the training inputs that are ``alike`` (N, R) whose predicted class is that of the sample."""
-    same = all_outputs(batch.samples).argmax(1)[:, None] == others.targets
-    return (alike & same).sum(1) / alike.sum(1).double()
+    same = is_predicted(predicted_class(all_outputs(batch.samples))[:, None], others.targets)
+    return (alike * same).sum(1) / alike.sum(1)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from harness.batch import Batch, Scores
-from harness.metrics._outputs import all_outputs, outputs_of_draws
+from harness.metrics._outputs import all_outputs, noted_if_not_finite, outputs_of_draws
 from harness.metrics._similarity import with_reason
 from harness.option_types import Count, SomeShare
 from harness.ordering import ranks, tied_share
@@ -103,7 +103,8 @@ def _summed_changes(batch: Batch, removal: PointRemoval, most_first: bool) -> Sc
     without = _without(batch, places, distinct, removal)[:, point]
     probabilities = torch.cat([intact, torch.where((removed > 0)[:, None], without, intact)], 1)
     curves = probabilities.diff(dim=1).abs().sum(2).cumsum(1)
-    return with_reason(curves[:, -1], NOT_FINITE, curves=curves, tied=tied_share(sizes))
+    values = noted_if_not_finite(curves[:, -1])
+    return with_reason(values, NOT_FINITE, curves=curves, tied=tied_share(sizes))
 
 
 def _without(batch: Batch, places: Tensor, removed: Tensor, removal: PointRemoval) -> Tensor:

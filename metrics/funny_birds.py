@@ -13,7 +13,7 @@ from torch import Tensor
 from harness.batch import Batch, Scores
 from harness.metrics._groups import Grouping, Groups, make_groups
 from harness.metrics._masks import object_masks
-from harness.metrics._outputs import all_outputs, outputs_of_draws
+from harness.metrics._outputs import all_outputs, noted_if_not_finite, outputs_of_draws
 from harness.metrics._removal import changes, outputs_without_each
 from harness.metrics._similarity import with_reason
 from harness.metrics.random_logit import other_class_maps, other_classes
@@ -184,4 +184,4 @@ def _drops_of_classes(samples: Samples, groups: Groups, key: tuple, baseline: st
         return outputs_of_draws(samples, len(number), without, of_classes).double()
 
     without = samples.shared(("classes without each", *key), compute)
-    return all_outputs(samples).gather(1, classes).double()[:, None] - without
+    return all_outputs(samples).gather(1, classes).double()[:, None] - noted_if_not_finite(without)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from harness.batch import Batch, Scores
 from harness.errors import NotApplicable, UserError
-from harness.metrics._outputs import decisions_of
+from harness.metrics._outputs import NO_CLASS, decisions_of, is_predicted, same_class
 from harness.metrics._similarity import with_reason
 from harness.option_types import Count, InnerShare
 from harness.ordering import ranks, tied_share
@@ -47,9 +47,10 @@ def impact_coverage(
     image with the ``baseline`` in the place of the patch: what changes the decision is what the patch shows, and not
     what it covers.
 
-    NaN where no draw changes the decision, and where the explanation is not finite. NotApplicable for inputs that are
-    no images, without training inputs where these are pasted, for attributions given without their explainer, and for
-    models that do not choose one of several classes; ValueError unless 0 < share < 1.
+    NaN where no draw changes the decision, where an output is not a number in a draw before the first that does, and
+    where the explanation is not finite. NotApplicable for inputs that are no images, without training inputs where
+    these are pasted, for attributions given without their explainer, and for models that do not choose one of several
+    classes; ValueError unless 0 < share < 1.
 
     The class is the colour of the brightest pixel, and the training inputs are brighter. A map of the pixels of the
     predicted colour shows the patch, which is all of these, and its negative shows the rest:
@@ -72,6 +73,8 @@ def impact_coverage(
     rows, draw, classes = samples.shared(key, lambda: _first_changing_draw(samples, patches, draws, baseline))
     values = torch.full((len(batch),), float("nan"), dtype=torch.float64, device=rows.device)
     tied = torch.zeros_like(values)
+    known = ~is_predicted(classes, classes).isnan()
+    rows, draw, classes = rows[known], draw[known], classes[known]
     if len(rows):
         shown = replace(samples.with_inputs(patches.paste(rows, draw), rows), targets=classes)
         maps = batch.reduced(batch.explain(replace(shown, facts=None, output_cache=None)))
@@ -163,20 +166,24 @@ def _at_corners(patch: Tensor, samples: Samples, corner: Tensor) -> Callable[[Te
 def _first_changing_draw(
     samples: Samples, patches: Patches, draws: int, baseline: str | Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The samples (M,) whose decision a patch changes by what it shows, the first draw that does and the new class."""
+    """The samples (M,) whose decision a patch changes by what it shows, the first draw that does and the new class.
+
+    Where it is not known for an earlier draw, because an output is not a number, that draw comes with ``NO_CLASS``.
+    """
     every = torch.arange(len(samples), device=samples.inputs.device)
     sample, draw = every.repeat_interleave(draws), torch.arange(draws, device=every.device).repeat(len(samples))
     clean = samples.shared("predicted", lambda: decisions_of(samples, every, lambda rows: samples.inputs[rows]))
     patched = decisions_of(samples, sample, lambda rows: patches.paste(sample[rows], draw[rows]))
-    changed, remove = patched != clean[sample], samples.joint().remover(baseline)
+    kept_class, remove = same_class(patched, clean[sample]), samples.joint().remover(baseline)
     kept = lambda rows: remove(sample[rows], ~patches.area(sample[rows], draw[rows]))
-    rest = changed.nonzero()[:, 0]
+    rest = (kept_class == 0).nonzero()[:, 0]
     if len(rest):
         covered = decisions_of(samples, sample[rest], lambda rows: kept(rest[rows]))
-        changed[rest] = patched[rest] != covered
-    changed, patched = changed.view(-1, draws), patched.view(-1, draws)
-    rows, first = changed.any(1).nonzero()[:, 0], changed.long().argmax(1)
-    return rows, first[rows], patched[rows, first[rows]]
+        kept_class[rest] = same_class(patched[rest], covered)
+    classes = patched.masked_fill(kept_class.isnan(), NO_CLASS).view(-1, draws)
+    stops = kept_class.view(-1, draws) != 1  # also where it is not known
+    rows, first = stops.any(1).nonzero()[:, 0], stops.long().argmax(1)
+    return rows, first[rows], classes[rows, first[rows]]
 
 
 def _coverage(maps: Tensor, area: Tensor, samples: Samples) -> Tensor:

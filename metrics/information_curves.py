@@ -28,6 +28,7 @@ from torch import Tensor
 
 from harness.batch import Batch, Scores
 from harness.errors import NotApplicable
+from harness.metrics._outputs import NO_CLASS, is_predicted, output_count, predicted_class
 from harness.metrics._similarity import with_reason
 from harness.option_types import InnerPercent, Share, ShareBelowOne
 from harness.ordering import ranks, tied_share
@@ -46,7 +47,7 @@ UNDEFINED = (
 class Information:
     """Options of performance information curves.
 
-    percents           shares of the pixels that return, the most important first, in percent
+    percents           shares of the pixels that return, the most important first, in percent, in any order
     known_share        share of the pixels that the blurred image is interpolated from, drawn at random, at least 0
     least_probability  images whose explained class is less probable have no score; the released code's default is 0.8
     """
@@ -98,8 +99,9 @@ def aic(batch: Batch, *, information: Information = Information()) -> Scores:
 
     Right is a prediction of the label or, where the data has none, of the explained class; the curve of one sample
     rises from 0 to 1 where its prediction turns right. In [0, 1], higher is better; curves (N, 101) and the order of
-    equal pixels as for ``sic``. NaN where the image itself is not classified rightly or the blurred one is, and as for
-    ``sic``. NotApplicable to models that do not choose one of several classes, and as for ``sic``.
+    equal pixels as for ``sic``. NaN where the image itself is not classified rightly or the blurred one is, where an
+    output is not a number, and as for ``sic``. NotApplicable to models that do not choose one of several classes, and
+    as for ``sic``.
 
     >>> noise = 2 * torch.rand(1, 1, 4, 4, generator=torch.Generator().manual_seed(0)) - 1
     >>> noise[..., 0, 0], noise[..., 1, 1], noise[..., 0, 3], noise[..., 3, 0], noise[..., 3, 3] = -1, 9, -9, -9, -9
@@ -108,11 +110,11 @@ def aic(batch: Batch, *, information: Information = Information()) -> Scores:
     True
     """
     samples = batch.samples
-    runs = _runs(batch, information)
-    if (runs.predicted < 0).any():
+    if not samples.task.exclusive or output_count(samples) < 2:
         raise NotApplicable("accuracy needs a model that chooses one of several classes")
+    runs = _runs(batch, information)
     right = samples.targets if samples.labels is None else samples.labels
-    return _areas_of_information(batch, information, runs, (runs.predicted == right[:, None]).double())
+    return _areas_of_information(batch, information, runs, is_predicted(runs.predicted, right[:, None]))
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ class _Runs:
 
     sizes      (N, P + 2) float64, bytes
     tracked    (N, P + 2, 3)
-    predicted  (N, P + 2) the class that the model predicts, -1 for none
+    predicted  (N, P + 2) the class that the model predicts, or ``NO_CLASS``
     """
 
     sizes: Tensor
@@ -160,7 +162,7 @@ def _curve(sizes: np.ndarray, outputs: np.ndarray, axis: np.ndarray) -> np.ndarr
 
 
 def _runs(batch: Batch, information: Information) -> _Runs:
-    samples, shares = batch.samples, tuple(map(float, information.percents))
+    samples, shares = batch.samples, tuple(sorted(map(float, information.percents)))
     samples.need("image")
     if len(batch.units.shape) != 2 or min(batch.units.shape) < 2 or batch.inputs.shape[1] not in (1, 3):
         raise NotApplicable(f"needs grey or colour images of at least 2 x 2 pixels, these are {batch.inputs.shape[1:]}")
@@ -228,7 +230,7 @@ def _of_images(samples: Samples, rows: Tensor, known: Tensor) -> tuple[Tensor, T
     outputs = samples.model_outputs(inputs.flatten(0, 1), sample)
     tracked = samples.task.track(outputs, samples.targets[sample])
     several = outputs.dim() == 2 and outputs.shape[1] > 1 and samples.task.exclusive
-    predicted = outputs.argmax(1) if several else torch.full_like(sample, -1)
+    predicted = predicted_class(outputs) if several else torch.full_like(sample, NO_CLASS)
     return sizes.to(inputs.device), tracked.view(*shape, -1), predicted.view(shape)
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from harness.batch import Batch, Scores
 from harness.errors import NotApplicable
 from harness.guards import guarded, own_changes_noted
+from harness.metrics._outputs import predicted_class
 from harness.metrics._randomised import explainer_on
 from harness.metrics._similarity import SimilarityName, similarity_of, similarity_unit, with_reason
 from harness.metrics._training import (
@@ -104,7 +105,7 @@ def _twin(train: Samples, labels: Tensor, training: Training, seed: int) -> Twin
     module = with_fresh_weights(train.predictor.module, seed)
     train_model(module, train.task, lambda rows, _: train.inputs[rows], labels, training, seed)
     logits = replace(train.predictor.live(), module=module).logits(train.inputs)
-    return Twin(module, (logits.argmax(1) == labels).double().mean().item())
+    return Twin(module, (predicted_class(logits) == labels).double().mean().item())
 
 
 def _maps_of_twin(batch: Batch, twin: nn.Module) -> Tensor:

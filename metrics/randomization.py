@@ -71,6 +71,7 @@ def parameter_randomization(
     added={"draws": 0, "noise": 0.1},
     curve_across=lambda options: f"stages made random ({options['mode']})",
     curve_height="similarity to the displaced map",
+    version=2,
 )
 def chance_similarity(
     batch: Batch,
@@ -85,11 +86,12 @@ def chance_similarity(
     """Chance level of ``parameter_randomization``: its similarity if the original map is first displaced at random.
 
     Options, mean and curves as for ``parameter_randomization``, averaged over ``displacements`` random shifts of the
-    map around its edges (of a table: random orders of the columns). These keep the map's values and, on a grid, their
-    neighbourhoods: the toroidal shifts of spatial statistics (Lotwick and Silverman 1982). A similarity is no more than
-    coincidence where it does not exceed this one; there is no direction. With ``draws`` above 0 it is the chance level
-    of ``smooth_parameter_randomization`` with the same options: maps are means over so many draws of ``noise``. At most
-    1; NaN and NotApplicable as for these two.
+    map around its edges (of a table: random orders of the columns), none of them twice: over all where there are fewer.
+    These keep the map's values and, on a grid, their neighbourhoods: the toroidal shifts of spatial statistics (Lotwick
+    and Silverman 1982). A similarity is no more than coincidence where it does not exceed this one; there is no
+    direction. With ``draws`` above 0 it is the chance level of ``smooth_parameter_randomization`` with the same options:
+    maps are means over so many draws of ``noise``. At most 1; NaN and NotApplicable as for these two, and NotApplicable
+    for a single unit.
 
     Of two columns the only displacement is an exchange, which turns a map around:
 

@@ -15,9 +15,10 @@ from harness.batch import Batch, Scores
 from harness.checks import check_finite
 from harness.errors import NotApplicable
 from harness.metrics._groups import Grouping, make_groups
-from harness.metrics._outputs import all_outputs
+from harness.metrics._outputs import all_outputs, is_predicted, predicted_class, predicted_for_training
 from harness.metrics._randomised import explainer_on
 from harness.metrics._removal import SegmentDeletion, deletion_correlation
+from harness.metrics._similarity import with_reason
 from harness.metrics._training import (
     RENAMED,
     Training,
@@ -41,6 +42,7 @@ AT_CHANCE = (
     "models retrained on whole inputs are right on no more of these than the most frequent class has, so that removal "
     "takes nothing from them (give more epochs= or another rate=)"
 )
+NO_NUMBER = "an output of a retrained model is not a number"
 
 
 @metric(
@@ -78,7 +80,8 @@ def roar(
     models are trained once for each explainer. Parameters without an initialiser of their own are drawn with the mean
     and standard deviation of the trained ones. NotApplicable without labels, labelled training inputs, an explainer, or
     classes; for inputs of a single unit; beyond ``most_work``; where the training diverges; and for baselines that the
-    data does not provide. NaN where models retrained on whole inputs have learnt nothing.
+    data does not provide. NaN where models retrained on whole inputs have learnt nothing, and where an output of a
+    retrained model is not a number.
     The default ``baseline`` is the paper's, also for images: the training mean, and not ``typical`` as elsewhere.
 
     The first of two columns decides the class. Without it every retrained model guesses:
@@ -112,7 +115,7 @@ def roar(
         return Scores(torch.full((len(batch),), math.nan, dtype=torch.float64), reason=AT_CHANCE)
     pairs = zip([whole, *models], [samples.inputs, *partial(samples, maps)], strict=True)
     curve = torch.stack([_accuracy_of(samples, each, inputs) for each, inputs in pairs], 1)
-    return Scores(curve[:, 1:].mean(1), curves=curve, tied=tied_share(maps.flatten(1)))
+    return with_reason(curve[:, 1:].mean(1), NO_NUMBER, curves=curve, tied=tied_share(maps.flatten(1)))
 
 
 @metric(
@@ -165,7 +168,7 @@ def _training_maps(batch: Batch, train: Samples) -> Tensor:
     """The explainer's maps (R, *units) of the training inputs, for the classes that the model predicts."""
 
     def explain() -> Tensor:
-        predicted = train.model_outputs().argmax(1)
+        predicted = predicted_for_training(train, train.inputs)
         return check_finite(batch.explain(replace(train.live(), targets=predicted)))
 
     return batch.reduced(batch.for_explainer("maps of the training inputs", explain))
@@ -183,7 +186,8 @@ def _retrained(train: Samples, inputs: Tensor, training: Training, seeds: list[i
 def _learnt_nothing(train: Samples, models: list[nn.Module]) -> bool:
     """Whether models trained on whole inputs are on average right on no more of these than one class has."""
     right = replace(train, labels=train.targets)
-    return _accuracy_of(right, models, train.inputs).mean().item() <= train.targets.bincount().max().item() / len(train)
+    most_frequent = train.targets.bincount().max().item() / len(train)
+    return not _accuracy_of(right, models, train.inputs).mean().item() > most_frequent  # also where it is NaN
 
 
 def _without_top(samples: Samples, attributions: Tensor, share: float, keep: bool, baseline: str) -> Tensor:
@@ -197,9 +201,9 @@ def _without_top(samples: Samples, attributions: Tensor, share: float, keep: boo
 
 
 def _accuracy_of(samples: Samples, models: list[nn.Module], inputs: Tensor) -> Tensor:
-    """The share of the models that classify each input as its label: (N,) float64."""
-    right = [predictor_of(samples, model).logits(inputs).argmax(1) == samples.labels for model in models]
-    return torch.stack(right).double().mean(0)
+    """The share of the models that classify each input as its label: (N,) float64, NaN where an output is NaN."""
+    classes = [predicted_class(predictor_of(samples, model).logits(inputs)) for model in models]
+    return torch.stack([is_predicted(each, samples.labels) for each in classes]).mean(0)
 
 
 def _fine_tuned(train: Samples, deletion: SegmentDeletion, training: Training) -> nn.Module:

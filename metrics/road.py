@@ -10,6 +10,7 @@ from torch import Tensor
 from harness.batch import Batch, Scores
 from harness.metrics._curve import Order, RemovalOrder, each_with, order_units
 from harness.metrics._groups import Grouping
+from harness.metrics._outputs import NO_CLASS, is_predicted, predicted_class
 from harness.metrics._similarity import with_reason
 from harness.metrics.curves import score_unit
 from harness.option_types import InnerPercent, NotNegative, Repeats
@@ -82,14 +83,13 @@ def _pixel_order(batch: Batch, tie_draws: int) -> Order:
 
 def _correct(samples: Samples, predicted: Tensor) -> Tensor:
     """Whether each prediction (N, draws) is the label, 1 or 0, NaN where there is none."""
-    truth = samples.targets if samples.labels is None else samples.labels
-    return (predicted == truth[:, None]).double().masked_fill(predicted < 0, float("nan"))
+    return is_predicted(predicted, (samples.targets if samples.labels is None else samples.labels)[:, None])
 
 
 def _track_imputed(
     batch: Batch, shares: tuple[float, ...], order: str, noise: float, imputations: int, tie_draws: int
 ) -> tuple[Tensor, Tensor]:
-    """Tracked outputs (N, imputations * T * P, 3) and predicted classes (N, imputations * T * P), -1 for none."""
+    """Tracked outputs (N, imputations * T * P, 3) and predicted classes (N, imputations * T * P)."""
     samples = batch.samples
     images = _ImputedImages(
         samples,
@@ -141,8 +141,8 @@ class _ImputedImages:
         outputs = self.samples.model_outputs(self._build(sample, draw), sample)
         tracked = self.samples.task.track(outputs, self.samples.targets[sample])
         if outputs.dim() == 1 or outputs.shape[1] == 1:
-            return tracked, torch.full_like(sample, -1)
-        return tracked, outputs.argmax(1).masked_fill(outputs.isnan().any(1), -1)
+            return tracked, torch.full_like(sample, NO_CLASS)
+        return tracked, predicted_class(outputs)
 
     def _build(self, sample: Tensor, draw: Tensor) -> Tensor:
         points, ties = len(self.counts), self.places.shape[1]

@@ -30,6 +30,7 @@ from harness.metrics._neighbours import (
     pairs,
     surroundings,
 )
+from harness.metrics._outputs import noted_if_not_finite
 from harness.metrics._representation import representation
 from harness.metrics._similarity import with_reason
 from harness.option_types import Positive, Share
@@ -166,9 +167,11 @@ def relative_representation_stability(
 def _stability(batch: Batch, noise: Noise, change: RelativeChange, moved: Callable[[Surroundings], Tensor]) -> Scores:
     explained = explanations(batch, noise, change.least).relative
     around = surroundings(batch.samples, noise, change.least)
-    ratio = (explained / moved(around).clamp(min=change.eps)).masked_fill(~around.outputs.isfinite(), float("nan"))
-    largest = ratio.masked_fill(~around.same_class, float("-inf")).amax(1)
-    values = largest.masked_fill(around.untouched | ~around.same_class.any(1), float("nan"))
+    ratio = (explained / moved(around).clamp(min=change.eps)).masked_fill(around.same_class == 0, float("-inf"))
+    known = noted_if_not_finite(around.outputs).isfinite()
+    # Last, as outputs that are not finite are of no class, which a draw could have changed.
+    largest = ratio.masked_fill(~known, float("nan")).amax(1)
+    values = largest.masked_fill(around.untouched | largest.isneginf(), float("nan"))
     return with_reason(_logarithm(values) if change.log10 else values, NO_RATIO, curves=around.columns)
 
 

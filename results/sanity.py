@@ -60,7 +60,8 @@ class Bounds:
                the same map than to an unrelated one fails
     distinct   largest similarity of the explanations of two classes; methods that ignore the class have about 1, others
                0.4 to 0.8 (Sixt et al. 2020, 1912.09818)
-    share      smallest mean of the metric ``sanity``: half of the draws by default, where unrelated maps have 0.95
+    share      smallest mean of the metric ``sanity``: half of the draws by default, where unrelated maps have 0.95 (at
+               least 0.8 where they have so few units that fewer displacements than 19 exist)
     least      smallest number of samples with a score; intervals from fewer samples are unreliable
     level      of the intervals
     """

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.errors import NotApplicable
+from harness.errors import NotApplicable, UserError
 from harness.explainers._tabular import check_rows, column_names, columns_of_numbers, names_of_numbers
 from harness.removal.background import Background
 from harness.samples import Samples
@@ -71,10 +71,16 @@ def lead(task: Task, outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def outputs_of(context: Samples, sample: Tensor, build: Callable[[Tensor], Tensor]) -> Tensor:
-    """The model's outputs (rows, K) for inputs that ``build(rows)`` makes of the samples ``sample`` (rows,)."""
+    """The model's outputs (rows, K) for inputs that ``build(rows)`` makes of the samples ``sample`` (rows,).
+
+    UserError where one is NaN, which is no decision.
+    """
     numbers = torch.arange(len(sample), device=sample.device)
     parts = numbers.split(max(1, MOST_NUMBERS_AT_ONCE // context.inputs[0].numel()))
-    return torch.cat([context.model_outputs(build(rows), sample[rows]).view(len(rows), -1) for rows in parts])
+    outputs = torch.cat([context.model_outputs(build(rows), sample[rows]).view(len(rows), -1) for rows in parts])
+    if outputs.isnan().any():
+        raise UserError("the model's outputs for changed rows hold NaN, expected numbers")
+    return outputs
 
 
 def decision_in_words(context: Samples, target: int, own: bool) -> str:

@@ -21,6 +21,8 @@ def class_gradients(
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     """The predicted classes (rows,), all probabilities (rows, K), and gradients (rows, ...) of some of them.
 
+    The class is -1 where a probability is NaN: none is predicted.
+
     ``columns`` are tensors of classes (rows,): there is one gradient for each tensor. Points may be of a higher
     precision than the inputs, so that small steps add up.
     """
@@ -32,4 +34,5 @@ def class_gradients(
             raise NotApplicable("an adversarial path needs a model of several classes, this one has a single output")
         chosen = [shares.gather(1, column[:, None]) for column in columns]
         found = [gradient_of(each, leaf, keep_graph=True) for each in chosen]
-    return shares.detach().argmax(1), shares.detach(), found
+    shares = shares.detach()
+    return shares.argmax(1).masked_fill(shares.isnan().any(1), -1), shares, found

@@ -114,7 +114,10 @@ def mfaba(
             moved = torch.where(_over_axes(going, point), moved, point)
             total -= slope.to(total) * (moved - point)
             point = moved
-        answer[rows], crossed[rows] = total, (predicted != targets[rows]).to(crossed)
+        answer[rows] = total.masked_fill(
+            _over_axes(predicted < 0, total), torch.nan
+        )  # the path ends where nobody knows
+        crossed[rows] = (predicted != targets[rows]).to(crossed)
     context.tell(crossed=crossed)
     return answer
 

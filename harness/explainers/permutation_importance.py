@@ -27,7 +27,8 @@ from harness.task import CLASSES, LOG_PROBABILITY, Task
 
 
 def _error_rate(outputs: Tensor, truth: Tensor, task: Task = CLASSES) -> Tensor:
-    return (outputs.argmax(-1) != truth).double().mean(-1)
+    wrong = (outputs.argmax(-1) != truth).double()
+    return wrong.masked_fill(outputs.isnan().any(-1), torch.nan).mean(-1)  # else NaN would count as a class
 
 
 def _log_loss(outputs: Tensor, truth: Tensor, task: Task = CLASSES) -> Tensor:
@@ -64,7 +65,8 @@ def _permute(model: nn.Module, context: Samples, /, repeats: int, score: str | N
         torch.from_numpy(table.columns),
     )
     if not values.isfinite().all():
-        raise NotApplicable(f"the {score} is infinite where the model gives the right class the probability 0")
+        why = "an output is not a number, or the right class has the probability 0"
+        raise NotApplicable(f"the {score} is not finite: {why}")
     if not values.any():
         raise NotApplicable(f"no permutation of any column changes the {score} on the {len(truth)} training rows")
     intact = float(of_explained(table.outputs))

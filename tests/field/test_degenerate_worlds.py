@@ -1,6 +1,7 @@
 """Worlds in which there is nothing to compare, on every metric and explainer: a number, or a reason for none."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from budgets import small
 from harness.api import make_batch, samples_of
 from harness.engine.explain import Explaining
 from harness.engine.score import score_batch
+from harness.errors import OUTPUTS_NOT_FINITE, UserError
 from harness.guards import guarded
 from harness.registry import EXPLAINERS, METRICS
 from small_nets import few_steps
@@ -26,7 +28,11 @@ SMALLER = {
     "repeats": 1,
     "most_work": 10**8,
 }
-MORE = {"kernel_shap": {"samples": 130}, "shapley_interactions": {"samples": 16}}  # coalitions of 64 and 9 segments
+MORE = {  # coalitions of 64 and of 9 segments, and blurs that leave something of an image
+    "kernel_shap": {"samples": 130},
+    "shapley_interactions": {"samples": 16},
+    "blur_ig": {"max_sigma": 2.0},
+}
 
 
 class World:
@@ -111,3 +117,99 @@ def test_an_explainer_has_a_finite_map_or_a_reason(explainer, world):
         assert str(reason)
         return
     assert len(maps) == len(here.data.inputs) and maps.isfinite().all()
+
+
+class Brittle(nn.Module):
+    """A net that answers NaN to all inputs but those it knows, if it is broken; it notes that it was asked others."""
+
+    def __init__(self, net, known, broken, note):
+        super().__init__()
+        self.net, self.known, self.broken, self.note = net, known.flatten(1), broken, note
+
+    def forward(self, x):
+        rows, outputs = x.detach().flatten(1), self.net(x)
+        if rows.shape[1:] != self.known.shape[1:]:  # mosaics
+            return outputs
+        other = ~(rows[:, None] == self.known).all(2).any(1)
+        if other.any():
+            self.note(int(other.sum()))
+            if self.broken:
+                outputs = outputs.clone()
+                outputs[other] = outputs[other] * math.nan  # and so are the gradients
+        return outputs
+
+
+class BrittleWorld(World):
+    """Six samples that are predicted as the class that is explained, three of each of two classes."""
+
+    def __init__(self, broken=False, shape=SHAPE, knows_train=False):
+        super().__init__(60, shape)
+        with torch.no_grad():
+            self.model[-1].bias -= self.model(self.data.inputs).mean(0)
+            predicted = self.model(self.data.inputs).argmax(1)
+        rows = torch.cat([(predicted == kind).nonzero()[:3, 0] for kind in (0, 1)])
+        taken = {name: getattr(self.data, name)[rows] for name in ("inputs", "masks", "truth")}
+        self.data = replace(self.data, **taken, targets=predicted[rows], labels=predicted[rows])
+        self.maps, self.asked = self.maps[rows], []
+        known = torch.cat([self.data.inputs, *[self.data.train] * knows_train])
+        self.model = Brittle(self.model, known, broken, self.asked.append).eval()
+
+
+def scored_or_refused(entry, options, here):
+    """The scores of a world's maps, or why there are none; the explainer does not ask the model."""
+    explaining = Explaining(EXPLAINERS.entry("mine", lambda model, inputs, targets: inputs, {}), {}, here.model)
+    with guarded(here.model):
+        try:
+            made = samples_of(here.model, here.data)
+            return score_batch(entry, entry.complete(options), make_batch(made, here.maps, explaining))
+        except (harness.NotApplicable, UserError) as reason:
+            return str(reason)
+
+
+# The model's outputs for neighbours make no more than curves of these: the score is about explanations.
+OF_EXPLANATIONS = ("max_sensitivity", "avg_sensitivity", "local_lipschitz")
+EASIER = {
+    "effective_complexity": [{"least_probability": 0.0, "tolerance": 1e-3}],
+    "explanation_consistency": [{"top_share": 1.0}],
+    "explanation_sufficiency": [{"closeness": 50.0}],
+    "minimal_subset": [{"subset": "sufficient"}, {"subset": "necessary"}],
+    "impact_score": [{"lost_share": 0.5}, {"lost_share": 1.0}],
+    "road": [{"score": "accuracy"}, {"score": "probability"}],
+    "f_fidelity": [{"epochs": 0, "score": "accuracy"}, {"epochs": 0, "score": "probability"}],
+    **dict.fromkeys(("sic", "aic"), [{"percents": (10, 50)}]),
+}
+
+
+@pytest.mark.parametrize(
+    ("metric", "options"), [(name, options) for name in QUALITY for options in EASIER.get(name, [{}])], ids=str
+)
+def test_outputs_that_are_not_numbers_give_no_score(metric, options):
+    entry, options, sound = METRICS[metric], small(METRICS[metric], **SMALLER) | options, BrittleWorld()
+    usual = scored_or_refused(entry, options, sound)
+    if isinstance(usual, str) or not sound.asked:  # there is nothing to break
+        return
+    found = scored_or_refused(entry, options, BrittleWorld(broken=True))
+    if isinstance(found, str):
+        assert "nan" in found.lower()
+    elif metric in OF_EXPLANATIONS:
+        assert found.curves.isnan().all() and not usual.curves.isnan().any()
+    else:
+        assert usual.values.isfinite().any(), "else the next line could not fail"
+        assert found.values.isnan().all() and found.reason == OUTPUTS_NOT_FINITE
+
+
+# They read activations of baselines and of concepts, and no outputs.
+OF_ACTIVATIONS = ("captum_deep_lift", "tcav")
+
+
+@pytest.mark.parametrize("explainer", [name for name in EXPLAINERS if name not in OF_ACTIVATIONS])
+def test_outputs_that_are_not_numbers_give_no_map(explainer):
+    """The model has an answer for the samples and for training inputs."""
+    here = BrittleWorld(True, SHAPE if "image" in EXPLAINERS[explainer].modalities else (6,), knows_train=True)
+    try:
+        harness.explain(
+            explainer, here.model, here.data, **few_steps(explainer) | options_of(EXPLAINERS[explainer], "")
+        )
+    except (harness.NotApplicable, ValueError, RuntimeError):  # a map with NaN is an error of the second kind
+        return
+    assert not here.asked

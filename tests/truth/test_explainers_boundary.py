@@ -35,6 +35,28 @@ def explain(name, net, x, targets, **options):
     return harness.explain(name, net, harness.Data(x, targets, value_range=UNIT), **options).double()
 
 
+class Beside(torch.nn.Module):
+    """A net whose outputs are NaN for all inputs but those that it knows."""
+
+    def __init__(self, net, known):
+        super().__init__()
+        self.net, self.known = net, known
+
+    def forward(self, x):
+        outputs = self.net(x).clone()
+        other = ~(x.detach().flatten(1)[:, None] == self.known.flatten(1)).all(2).any(1)
+        outputs[other] = outputs[other] * torch.nan
+        return outputs
+
+
+@pytest.mark.parametrize("name", ["agi", "mfaba"])
+def test_a_path_to_outputs_that_are_not_numbers_makes_no_map_whichever_class_is_explained(name):
+    net, x, targets = net_and_images()
+    assert len(targets.unique()) > 1 and 0 in targets
+    with pytest.raises(ValueError, match="attributions of 4 of 4 samples hold NaN"):
+        explain(name, Beside(net, x).eval(), x, targets)
+
+
 def facts_of(name, net, x, targets, **options):
     entry, samples = EXPLAINERS[name], samples_of(net, x, targets)
     samples.facts, explaining = Facts(), Explaining(entry, entry.complete(options), net)

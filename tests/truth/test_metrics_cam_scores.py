@@ -80,6 +80,36 @@ def test_a_second_map_without_weights_has_no_coherency_and_no_adcc():
         assert (scores(name, model, inputs, maps, by=flat).values == 0).all()
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("name", AGAIN)
+def test_a_second_map_that_is_not_finite_has_no_score(name, value):
+    model, inputs, maps = world()
+
+    def breaks(model, inputs, targets):
+        found = torch.ones_like(inputs) if value == float("-inf") else inputs.clone()
+        found[3, 0, 2, 2] = value
+        return found
+
+    found = scores(name, model, inputs, maps, by=explaining(breaks, model))
+    assert found.values.isnan().tolist() == [row == 3 for row in range(12)]
+    assert "weighted image is not finite" in found.reason
+
+
+def test_a_rise_from_a_probability_of_0_is_an_increase_and_no_rise_is_none():
+    model, inputs, _ = world()
+    model.b = -110.0  # in single precision exp(-110) is 0 and exp(-80) is not
+    with torch.no_grad():
+        model.w.copy_(torch.zeros_like(model.w))
+        model.w[0, 0, 0], inputs[:, 0, 0, 0] = 10.0, torch.linspace(-3, 0, 12)
+    without_first = torch.ones(12, 6, 5)
+    without_first[:, 0, 0] = 0
+    assert (scores("average_increase", model, inputs, without_first).values == 0).all()  # exp(-110), for all but one
+    model.b = -80.0
+    rises = scores("average_increase", model, inputs, without_first).values
+    drops = scores("average_drop", model, inputs, without_first).values
+    assert drops.isnan().any() and rises[drops.isnan()].tolist() == [1.0] * int(drops.isnan().sum())
+
+
 @pytest.mark.parametrize("name", [*OF_PROBABILITIES, *AGAIN, "cam_complexity"])
 def test_a_map_whose_positive_part_is_the_same_everywhere_has_no_score(name):
     model, inputs, maps = world()

@@ -85,6 +85,23 @@ def test_it_equals_a_loop_over_training_inputs(name, seed):
         assert (not same and value != value) or value == pytest.approx(sum(same) / len(same))
 
 
+@pytest.mark.parametrize("name", BOTH)
+def test_parts_are_tied_and_not_units(name, seed):
+    """Of a map of sixteen cells each pixel has its own value, and two cells have the same sum."""
+    shape, cells = (1, 8, 8), torch.arange(16.0).view(1, 1, 4, 4)
+    cells[..., 0, 1] = cells[..., 0, 0]
+    maps = torch.kron(cells, torch.tensor([[1.0, 2.0], [4.0, 8.0]])).expand(3, *shape) + 0.0
+    model, by = (
+        Interacting(shape, generator(seed)),
+        explaining(lambda model, inputs, targets: maps[:1].expand_as(inputs), model),
+    )
+    given = {"by": by, "train": draw(shape, seed + 1, 20), "options": {"rows": 20}}
+    assert scores(name, model, draw(shape, seed), maps, **given).tied.tolist() == [2 / 16] * 3
+    maps[:] = 0
+    maps[:, 0, 0, :2], maps[:, 0, 2, 2] = torch.tensor([1.0, 3.0]), 4.0
+    assert scores(name, model, draw(shape, seed), maps, **given).tied.tolist() == [1.0] * 3
+
+
 def test_few_rows_are_a_part_of_all_and_what_cannot_be_is_said(seed):
     model, inputs, train = Interacting(SHAPE, generator(seed)), draw(SHAPE, seed), draw(SHAPE, seed + 1, 60)
     by, wide = explaining(lambda model, inputs, targets: inputs.abs(), model), {"closeness": 100.0}

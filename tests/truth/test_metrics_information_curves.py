@@ -109,6 +109,15 @@ def test_a_sample_scores_alone_in_company_and_at_any_chunk():
         assert torch.equal(again.values.nan_to_num(-1), whole.values.nan_to_num(-1))
 
 
+@pytest.mark.parametrize("metric", ["sic", "aic"])
+def test_the_order_in_which_percents_are_given_changes_nothing(metric):
+    model, (images, maps) = Patch(), world(1)
+    given = [(5.0, 20.0, 60.0), (60.0, 5.0, 20.0)]
+    found = [scores(metric, model, images, maps, options={"percents": each}, **RANGE) for each in given]
+    assert found[0].values.isfinite().any()
+    torch.testing.assert_close(found[0].curves, found[1].curves, equal_nan=True)
+
+
 def test_what_cannot_be_regained_has_no_score():
     images, maps = world(1)
     found = scores("sic", Constant(), images, maps, **RANGE)

@@ -488,6 +488,27 @@ def test_by_chance_maps_are_as_similar_as_all_displacements_are_on_average(shape
     expected = -alike(before, after) / (count - 1)
     assert ((found.mean(1) - expected).abs() < 5 * found.std(1) / 1000**0.5).all()
     assert all(len(row.unique()) <= count - 1 for row in found.round(decimals=9))
+    if len(shape) == 3:  # all shifts, each once
+        assert found.shape == (3, count - 1)
+        torch.testing.assert_close(found.mean(1), expected)
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 5), (4,), (5,)])
+def test_no_displacement_is_drawn_twice(shape, seed):
+    made = samples(nn.Flatten(), draw(shape, seed))
+    maps = torch.arange(made.units.count).view(1, *made.units.shape).expand(3, *made.units.shape)
+    moved = chance(made, maps, maps, MOVED, 19)
+    assert moved.shape[:2] == (3, 19)
+    assert all(
+        len({tuple(map_.flatten().tolist()) for map_ in (own, *each)}) == 20
+        for own, each in zip(maps, moved, strict=True)
+    )
+
+
+def test_a_map_of_one_unit_cannot_be_displaced(seed):
+    made = samples(nn.Linear(1, 2), draw((1,), seed))
+    with pytest.raises(NotApplicable, match="single unit"):
+        chance(made, made.inputs, made.inputs, MOVED, 3)
 
 
 def test_columns_of_a_table_are_displaced_by_permuting_them(seed):

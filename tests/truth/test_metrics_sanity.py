@@ -52,10 +52,32 @@ def test_a_map_that_ignores_the_model_scores_0(similarity):
     torch.testing.assert_close(found.curves[:, [1, 5]], torch.ones(4, 2, dtype=torch.float64))
 
 
-@pytest.mark.parametrize("columns", [2, 3, 4, 5])
-def test_a_map_of_few_columns_that_ignores_the_model_scores_0(columns):
+@pytest.mark.parametrize(("columns", "options"), [(2, {"displacements": 1}), (3, {}), (4, {}), (5, {})])
+def test_a_map_of_few_columns_that_ignores_the_model_scores_0(columns, options):
     inputs, maps = torch.randn(20, columns), torch.rand(20, columns)
-    assert (measured(network((columns,)), inputs, of_row(maps, inputs)).curves[:, 0] == 0).all()
+    assert (measured(network((columns,)), inputs, of_row(maps, inputs), **options).curves[:, 0] == 0).all()
+
+
+@pytest.mark.parametrize("columns", [5, 9, 30])
+def test_a_map_of_one_column_that_ignores_the_model_scores_0_though_zeros_may_change_places(columns):
+    inputs = torch.randn(20, columns)
+    maps = nn.functional.one_hot(torch.randint(columns, (20,)), columns).float()
+    found = measured(network((columns,)), inputs, of_row(maps, inputs))
+    assert (found.curves[:, 0] == 0).all() and (found.curves[:, 3] < 1).all()
+
+
+@pytest.mark.parametrize(("shape", "possible"), [((2,), 1), ((1, 2, 2), 3), ((1, 1, 3), 2)])
+def test_few_units_have_too_few_displacements_unless_fewer_are_asked_for(shape, possible):
+    model, inputs = network(shape), torch.randn(40, *shape)
+    with pytest.raises(NotApplicable, match=f"probability of 1/{possible + 1} .give displacements={possible} "):
+        measured(model, inputs, tangled)
+    assert measured(model, inputs, tangled, displacements=possible).values.isfinite().all()
+
+
+def test_a_map_of_which_few_displaced_ones_differ_is_neither_sane_nor_not():
+    inputs, maps = torch.randn(3, 4), torch.tensor([[0.0, 0.0, 0.0, 1.0], [0.0, 0.0, 2.0, 1.0], [0.0, 0.0, 1.0, 1.0]])
+    found = measured(network((4,)), inputs, of_row(maps, inputs))  # of these 3, 11 and 5 are different
+    assert found.values.isnan().tolist() == [True, False, False] and "too few different displacements" in found.reason
 
 
 def test_a_map_that_ignores_only_the_class_scores_0_as_well():
@@ -72,6 +94,17 @@ def test_unrelated_maps_pass_as_often_as_the_displacements_say(displacements):
     assert abs(share - expected) < 5 * spread
     assert abs(found.curves[:, 1].mean().item()) < 0.05 and (found.curves[:, 4] == 1).all()
     assert torch.equal(found.values, found.curves[:, [0, 4]].amin(1))
+
+
+# Of 20 units there are 19 shifts and of 3 columns 5 other orders; of so few columns equal similarities are frequent.
+@pytest.mark.parametrize(
+    ("shape", "by_chance"), [((1, 4, 5), 1 / 20), ((1, 2, 3), 1 / 6), ((3,), 1 / 6), ((4,), 1 / 20), ((6,), 1 / 20)]
+)
+def test_unrelated_maps_of_few_units_fail_no_more_often_than_the_displacements_say(shape, by_chance):
+    found = measured(network(shape), torch.randn(800, *shape), tangled, weight_seeds=2)
+    failed, spread = 1 - found.curves[:, 0].mean().item(), (by_chance * (1 - by_chance) / 1600) ** 0.5
+    assert failed < by_chance + 4 * spread
+    assert len(shape) == 1 or failed > by_chance - 4 * spread
 
 
 def test_the_share_counts_the_random_models_and_the_classes():

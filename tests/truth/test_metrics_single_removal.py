@@ -10,6 +10,7 @@ from harness.errors import NotApplicable, UserError
 from harness.metrics._groups import Grouping, make_groups
 from harness.metrics._removal import changes, over_groups
 from harness.metrics._similarity import pearson
+from harness.registry import METRICS
 from harness.task import LOG_PROBABILITY, OUTPUT
 from metric_worlds import SHAPES, Additive, Constant, Interacting, draw, generator, on, samples, scores
 
@@ -54,6 +55,19 @@ def test_on_an_additive_model_the_estimate_is_the_correlation_of_attributions_an
     found = scores("faithfulness_estimate", model, inputs, maps, options=ZERO).values
     expected = pearson(per_unit(maps, kind), per_unit(contributions, kind))
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+OF_PATCHES = [name for name, entry in METRICS.items() if "patch" in entry.options]
+
+
+@pytest.mark.parametrize("metric", OF_PATCHES)
+def test_automatic_groups_are_patches_of_the_size_that_is_given(metric, seed):
+    model, inputs, maps = Interacting((1, 6, 6), generator(seed)), draw((1, 6, 6), seed), draw((1, 6, 6), seed + 1)
+    own = {name: 3 for name in ("draws", "sizes") if name in METRICS[metric].options}
+    of = lambda **grouped: scores(metric, model, inputs, maps, options=own | grouped, value_range=(-3.0, 3.0)).values
+    automatic, given = (of(granularity=each, patch=3) for each in ("auto", "patch"))
+    assert automatic.isfinite().any()
+    torch.testing.assert_close(automatic, given, equal_nan=True)
 
 
 @pytest.mark.parametrize("kind", SHAPES)

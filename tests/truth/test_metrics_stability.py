@@ -232,6 +232,23 @@ def test_outputs_that_are_not_finite_leave_no_score(metric, value, seed):
     assert found.values.isnan().tolist() == [False, True, False] and "not finite" in found.reason
 
 
+@pytest.mark.parametrize("kept", [0, 1])
+@pytest.mark.parametrize("metric", STABILITY)
+def test_one_draw_of_outputs_that_are_not_numbers_leaves_no_score_whichever_class_is_kept(metric, kept, seed):
+    class Sometimes(Interacting):
+        """NaN above a threshold of the first number, which some draws pass."""
+
+        def forward(self, x):
+            outputs = super().forward(x) + 9.0 * (torch.arange(3) == kept)
+            return outputs + torch.where(x.flatten(1)[:, :1] > 0.05, float("nan"), 0.0)
+
+    inputs = draw((7,), seed)
+    inputs[:, 0] = torch.tensor([0.0, -9.0, 0.0])
+    found = stability(metric, Sometimes((7,), generator(seed)), inputs, itself, options={"draws": 20})
+    assert found.values.isnan().tolist() == [True, False, True] and "not finite" in found.reason
+    assert found.curves[:, 0].isnan().tolist() == [True, False, True] and found.curves[1, 0] == 1
+
+
 class Tokens(nn.Module):
     """Torch's encoder, whose fused path hides its modules from hooks that are not there when it decides."""
 
