@@ -91,10 +91,8 @@ def test_parts_are_tied_and_not_units(name, seed):
     shape, cells = (1, 8, 8), torch.arange(16.0).view(1, 1, 4, 4)
     cells[..., 0, 1] = cells[..., 0, 0]
     maps = torch.kron(cells, torch.tensor([[1.0, 2.0], [4.0, 8.0]])).expand(3, *shape) + 0.0
-    model, by = (
-        Interacting(shape, generator(seed)),
-        explaining(lambda model, inputs, targets: maps[:1].expand_as(inputs), model),
-    )
+    model = Interacting(shape, generator(seed))
+    by = explaining(lambda model, inputs, targets: maps[:1].expand_as(inputs), model)
     given = {"by": by, "train": draw(shape, seed + 1, 20), "options": {"rows": 20}}
     assert scores(name, model, draw(shape, seed), maps, **given).tied.tolist() == [2 / 16] * 3
     maps[:] = 0
