@@ -4,6 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -13,6 +14,7 @@ from harness.engine import stage as stages
 from harness.errors import UserError
 from harness.results.frames import read
 from harness.results.rows import row_line
+from harness.results.statistics import interval_on_scale, limits_in
 from harness.results.store import Store
 
 STATISTICS = [
@@ -27,6 +29,8 @@ STATISTICS = [
     "error",
     "unit",
     "better",
+    "least",
+    "most",
     "kind",
 ]
 TIMES = ("seconds_per_sample", "setup_seconds", "peak_memory_mb")
@@ -83,6 +87,20 @@ def test_all_shards_together_give_the_numbers_of_the_whole_bit_for_bit(block, co
     whole, shards = harness.run({**block, "run": "whole"}), harness.run(cut(block, count))
     assert_same(shards, whole)
     assert len(exact(whole)[1]) > 8
+
+
+def test_rows_and_scores_tell_what_a_metric_can_score_and_rows_without_it_have_intervals_without_limits(block):
+    run = harness.run(cut(block, 2))
+    cells, scores = read(run)
+    limits = dict(zip(cells["metric"], cells[["least", "most"]].to_numpy().tolist(), strict=True))
+    assert limits["srg"] == [-1, 1] and limits["forward_passes"][0] == 0 and np.isnan(limits["total"]).all()
+    assert (scores.loc[scores["metric"] == "srg", ["least", "most"]].to_numpy() == [-1, 1]).all()
+    for row in cells[(cells["status"] == "ok") & (cells["kind"] != "cost")].to_dict("records"):
+        values = scores.loc[scores["cell"] == row["cell"], "value"].to_numpy()
+        told = [row["ci_low"], row["ci_high"]]
+        np.testing.assert_equal(told, interval_on_scale(values[np.isfinite(values)], limits_in(row)))
+    earlier = {name: value for name, value in cells.iloc[0].items() if name not in ("least", "most")}
+    assert limits_in(earlier) == (-np.inf, np.inf)
 
 
 def test_shards_begin_where_the_samples_are_cut_that_are_scored_together(block):
