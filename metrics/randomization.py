@@ -89,9 +89,9 @@ def chance_similarity(
     map around its edges (of a table: random orders of the columns), none of them twice: over all where there are fewer.
     These keep the map's values and, on a grid, their neighbourhoods: the toroidal shifts of spatial statistics (Lotwick
     and Silverman 1982). A similarity is no more than coincidence where it does not exceed this one; there is no
-    direction. With ``draws`` above 0 it is the chance level of ``smooth_parameter_randomization`` with the same options:
-    maps are means over so many draws of ``noise``. At most 1; NaN and NotApplicable as for these two, and NotApplicable
-    for a single unit.
+    direction. With ``draws`` above 0 it is the chance level of ``smooth_parameter_randomization`` with the same
+    options: maps are means over so many draws of ``noise``. At most 1; NaN and NotApplicable as for these two, and
+    NotApplicable for a single unit.
 
     Of two columns the only displacement is an exchange, which turns a map around:
 
