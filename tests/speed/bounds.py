@@ -1,5 +1,6 @@
 """Small nets, their bare forward passes, and metrics run on prepared tensors: what the ratios are made of."""
 
+import ctypes
 import threading
 import time
 
@@ -98,10 +99,12 @@ def coarse_model():
 
 
 def print_peak_memory(folder, count, device):
-    """Run a block on ``count`` noise photos and print the MB that it took beyond what was in use before it.
+    """Run a block on ``count`` noise photos and print the MB that it took beyond what was in use before it: on the
+    heap, and in resident pages.
 
     For a process of its own: memory that one run leaves to the allocator would hide what the next one takes. Cost
-    metrics reset the peak that the system keeps, so the resident size is watched from a thread.
+    metrics reset the peak that the system keeps, so the sizes are watched from a thread. On a GPU both are what torch
+    has reserved there.
     """
     from harness.jobs.plan import Plan
     from harness.jobs.runner import run_plan
@@ -116,20 +119,36 @@ def print_peak_memory(folder, count, device):
             "runtime": {"runs": folder, "quiet": True, "lease": "share", "sheet": 0, "chunk": 32, "device": device},
         }
     )
-    used = (lambda: torch.cuda.memory_reserved() / 2**20) if device == "cuda" else _resident
-    before, peak, done = used(), [0.0], threading.Event()
+    on_gpu = lambda: [torch.cuda.memory_reserved() / 2**20] * 2
+    used = on_gpu if device == "cuda" else lambda: [_on_the_heap(), _resident()]
+    before, peak, done = used(), [0.0, 0.0], threading.Event()
 
     def watch():
         while not done.is_set():
-            peak[0] = max(peak[0], used())
-            time.sleep(0.005)
+            peak[:] = map(max, peak, used())
+            time.sleep(0.01)
 
     watcher = threading.Thread(target=watch)
     watcher.start()
     run_plan(plan)
     done.set()
     watcher.join()
-    print(peak[0] - before)
+    print(*(largest - first for largest, first in zip(peak, before, strict=True)))
+
+
+class HeapFacts(ctypes.Structure):
+    """What glibc tells of its heap (``struct mallinfo2`` of malloc.h), in bytes."""
+
+    NAMES = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
+    _fields_ = [(name, ctypes.c_size_t) for name in NAMES.split()]
+
+
+def _on_the_heap():
+    """Memory in use, MB: what has been asked of the C library and not been freed."""
+    ask = ctypes.CDLL(None).mallinfo2
+    ask.restype = HeapFacts
+    facts = ask()
+    return (facts.uordblks + facts.hblkhd) / 2**20
 
 
 def _resident():

@@ -52,10 +52,16 @@ def test_ten_times_the_samples_need_no_more_memory(tmp_path, benchmark, figure, 
         code = f"from bounds import print_peak_memory; print_peak_memory(**{settings})"
         done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        return float(done.stdout)
+        return map(float, done.stdout.split())
 
-    one, ten = peak(200), benchmark.pedantic(peak, (2_000,), rounds=1)
-    figure(f"peak memory of a run at 2,000 photos / at 200 ({one:.0f} MB)", ten / one, "<= 1.1")
+    heap, resident = peak(200)
+    more_heap, more_resident = benchmark.pedantic(peak, (2_000,), rounds=1)
+    figure(f"peak memory on the heap at 2,000 photos / at 200 ({heap:.0f} MB)", more_heap / heap, "<= 1.1")
+    figure(
+        f"peak resident memory at 2,000 photos / at 200 ({resident:.0f} MB)",
+        more_resident / resident,
+        "none: see below",
+    )
 
 
 def many_cells(folder, explainers, metrics, device="cpu"):

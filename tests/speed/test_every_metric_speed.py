@@ -30,17 +30,19 @@ OWN = {
     "completeness": {"baseline": "zero"},
     "seg_sensitivity_n": {"segments": "grid:8"},
     "irof": {"segments": "grid:8"},
+    "naopc": {"granularity": "segment"},
     "monotonicity_correlation": {"draws": 2},
     "random_order": {"draws": 1},
     "random_logit": {"draws": 2},
     "sanity": {"draws": 2},
 }
 NEEDS_CLASSES = ("grid_pointing", "focus", "difull", "dipart")  # a net with random weights sees one class everywhere
+NEEDS_A_SEQUENCE = ("plausibility_iou_f1",)  # of which spans are parts
 # Metrics of the truth ask the model nothing.
 MEASURED = [
     name
     for name, entry in METRICS.items()
-    if entry.kind not in ("cost", "truth") and name not in TRAINING + NEEDS_CLASSES
+    if entry.kind not in ("cost", "truth") and name not in TRAINING + NEEDS_CLASSES + NEEDS_A_SEQUENCE
 ]
 
 # Ours and theirs at equal work: as many inputs with something removed, or as many explanations; 28 x 28 pixels, one
