@@ -25,6 +25,8 @@ class LabelClaim:
 
     def __init__(self, run: Path) -> None:
         self.path = run / CLAIMS / f"{process_mark()}.json"
+        # A command that is refused leaves nothing: neither the run nor the folder of all runs, if this makes them.
+        self._folders = [run / CLAIMS, run, *([] if run.parent.exists() else [run.parent])]
 
     def write(self, labels: Row) -> None:
         """Claim the labels in a row, in place of those claimed before."""
@@ -45,8 +47,8 @@ class LabelClaim:
                 with suppress(OSError):
                     path.unlink()
         with suppress(OSError):  # not empty, or not there
-            self.path.parent.rmdir()
-            self.path.parent.parent.rmdir()
+            for folder in self._folders:
+                folder.rmdir()
 
 
 def claims_in(run: Path) -> list[Row]:

@@ -364,7 +364,7 @@ def test_a_log_loss_that_is_infinite_is_told():
     """The second class has the probability 0, for all rows."""
     certain = harness.LoadedModel(lambda x: np.stack([np.ones(len(x)), np.zeros(len(x))], 1), task="probabilities")
     data = harness.Data(POINTS, ZERO_ONE, train=POINTS, train_labels=ZERO_ONE)
-    with pytest.raises(harness.NotApplicable, match="log_loss is infinite"):
+    with pytest.raises(harness.NotApplicable, match="log_loss is not finite"):
         harness.explain("permutation_importance", certain, data, score="log_loss")
 
 

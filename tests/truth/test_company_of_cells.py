@@ -42,7 +42,7 @@ SUBSETS = {name: CURVES[name] for name in ("baseline", "score", "granularity", "
 }
 SHARE = ({}, 0.3, 0.6)
 SINGLE = {
-    "granularity": ({"patch": 5, "segments": "grid:3", "most_groups": 16}, "auto", "unit", "patch", "segment"),
+    "granularity": ({"patch": 5, "segments": "grid:3", "most_groups": 16}, "unit", "patch", "segment"),
     "most_groups": ({}, 4, 9),
     "patch": ({"granularity": "patch"}, 3, 4),
     "segments": ({"granularity": "segment"}, "slic:20", "grid:3"),

@@ -314,7 +314,7 @@ class World:
             stage, choose_several(EXPLAINERS, explainers), ItemGuard(stage), **settings
         ):
             assert not isinstance(explained, Failure), explained
-            found[chosen.label] = fingerprint(torch.cat(explained.parts)).numpy()
+            found[chosen.label] = fingerprint(torch.cat(list(explained.parts))).numpy()
         return found
 
     def alone(self, label, options):

@@ -61,7 +61,7 @@ def tried(request):
         if isinstance(outcome, Failure):
             errors[chosen.label] = outcome.error
         else:
-            maps[chosen.label] = torch.cat(outcome.parts)
+            maps[chosen.label] = torch.cat(list(outcome.parts))
     return net, errors, maps
 
 
