@@ -107,14 +107,7 @@ METRIC_OPTIONS = {
     },
     "faithfulness_estimate": SINGLE
     | {
-        "granularity": (
-            {"patch": 5, "segments": "grid:3", "most_groups": 16},
-            "auto",
-            "unit",
-            "patch",
-            "segment",
-            "ranked",
-        ),
+        "granularity": ({"patch": 5, "segments": "grid:3", "most_groups": 16}, "unit", "patch", "segment", "ranked"),
         "baseline": ({}, *BASELINES),
     },
     "single_deletion": {
