@@ -71,7 +71,7 @@ def _compared(
 
 def _displaced(samples: Samples, maps: Tensor, draws: int) -> Iterator[Tensor]:
     keys, count = samples.stream("displacements"), samples.units.count
-    draw_numbers = lambda: 1 + _numbers(keys, displacement_count(samples), draws)
+    draw_numbers = lambda: 1 + _distinct_numbers(keys, displacement_count(samples), draws)
     if samples.units.modality in SCATTERED and count > FEW_COLUMNS:
         for draw in range(draws):
             order = permutations(keys, 1, count, start=draw)[:, 0]
@@ -85,7 +85,7 @@ def _displaced(samples: Samples, maps: Tensor, draws: int) -> Iterator[Tensor]:
             yield shifted_around(maps, number)
 
 
-def _numbers(keys: Tensor, count: int, draws: int) -> Tensor:
+def _distinct_numbers(keys: Tensor, count: int, draws: int) -> Tensor:
     """Random numbers (N, draws) below ``count``, none of them twice if there are no more than ``FEW``."""
     return integers(keys, count, draws) if count > FEW else permutations(keys, 1, count)[:, 0, :draws]
 
