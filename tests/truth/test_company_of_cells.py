@@ -42,9 +42,9 @@ SUBSETS = {name: CURVES[name] for name in ("baseline", "score", "granularity", "
 }
 SHARE = ({}, 0.3, 0.6)
 SINGLE = {
-    "granularity": ({"patch": 5, "segments": "grid:3", "most_groups": 16}, "unit", "patch", "segment"),
+    "granularity": ({"segments": "grid:3", "most_groups": 16}, "auto", "unit", "patch", "segment"),
     "most_groups": ({}, 4, 9),
-    "patch": ({"granularity": "patch"}, 3, 4),
+    "patch": ({}, 0, 3, 4),
     "segments": ({"granularity": "segment"}, "slic:20", "grid:3"),
     "score": ({}, "logit", "probability"),
 }
@@ -107,7 +107,7 @@ METRIC_OPTIONS = {
     },
     "faithfulness_estimate": SINGLE
     | {
-        "granularity": ({"patch": 5, "segments": "grid:3", "most_groups": 16}, "unit", "patch", "segment", "ranked"),
+        "granularity": ({"segments": "grid:3", "most_groups": 16}, "auto", "unit", "patch", "segment", "ranked"),
         "baseline": ({}, *BASELINES),
     },
     "single_deletion": {
