@@ -8,6 +8,7 @@ import pytest
 import harness
 from harness.errors import NotMeasured
 from harness.results.frames import read
+from harness.results.score_table import SCORE_COLUMNS
 from harness.results.store import Store
 from test_supervision import GOOD, TOTAL, cells_of, hostile, settings, supervised
 
@@ -71,8 +72,12 @@ def test_a_process_that_ends_while_a_model_is_loaded_leaves_older_scores_althoug
     model = {**hostile("net_once"), "mark": str(tmp_path / "mark")}
     block = cut("whole", tmp_path, GOOD, model=model)
     store = Store(harness.run(block))
+    _, scores = read(store.directory)
     for row in store.latest().values():
-        store.append({**row, "stick": "of other code"})
+        stale = {**row, "stick": "of other code"}
+        columns = scores.loc[scores["cell"] == row["cell"], list(SCORE_COLUMNS[1:])]
+        store.write_scores(row["cell"], columns, stale)
+        store.append(stale)
     block["metric"] = {**TOTAL, "drop": {"name": "toys:drop"}}
     with pytest.raises(NotMeasured, match=f"could not be loaded: {ENDED}"):
         supervised(block)
