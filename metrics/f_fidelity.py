@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from harness.batch import Batch, Scores
 from harness.metrics._curve import RemovalOrder
-from harness.metrics._outputs import is_predicted, outputs_of_draws, predicted_class
+from harness.metrics._outputs import noted_if_not_finite, outputs_of_draws, predicted_class, same_class
 from harness.metrics._similarity import with_reason
 from harness.metrics._training import Training, copied, on_model, seed_of, train_model, training_samples
 from harness.metrics.curves import score_unit
@@ -129,5 +129,5 @@ def _scored(samples: Samples, number: int, build: Callable[[Tensor, Tensor], Ten
         return pick(samples.track(number, build), score).double()
     right = samples.targets if samples.labels is None else samples.labels
 
-    hits = lambda outputs, sample: is_predicted(predicted_class(outputs), right[sample])
-    return outputs_of_draws(samples, number, build, hits)
+    hits = lambda outputs, sample: same_class(predicted_class(outputs), right[sample])
+    return noted_if_not_finite(outputs_of_draws(samples, number, build, hits))
