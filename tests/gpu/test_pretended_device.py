@@ -53,6 +53,7 @@ WAITING = {
             "relative_output_stability",
             "relative_representation_stability",
             "smooth_parameter_randomization",
+            "chance_similarity",  # here of smooth maps
         ),
         "every batch of changed samples that is explained is checked",
     ),
