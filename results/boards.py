@@ -1,7 +1,7 @@
 """The boards of a run: its cells and scores by model, data set and protocol."""
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,16 +12,23 @@ from harness.errors import printable
 from harness.results.board import Board
 from harness.results.frames import protocols, read_cells, read_scores
 from harness.results.sanity import NO_VERDICTS, verdicts_of_cells
+from harness.results.score_table import SCORE_COLUMNS
 from harness.results.statistics import cell_ranks, not_comparable, with_caveat
 
+TESTED = ("cell", "sample", "value")  # the columns of the scores that tests of explainers need
 # What a row that another version wrote may lack.
 UNNAMED = {name: "?" for name in ("model", "dataset", "explainer", "metric", "status")} | {"unit": "", "kind": ""}
 
 
-def boards_of_run(run_directory: str | Path, **shown: Collection[str] | None) -> list[Board]:
-    """The boards of a run, with paired tests of its scores; ``metrics`` and ``explainers`` as in ``boards_of``."""
+def boards_of_run(
+    run_directory: str | Path, columns: Sequence[str] = SCORE_COLUMNS, **shown: Collection[str] | None
+) -> list[Board]:
+    """The boards of a run, with paired tests of its scores; ``metrics`` and ``explainers`` as in ``boards_of``.
+
+    ``columns`` of the scores are kept in the boards; ``TESTED`` are enough for all but curves and single samples.
+    """
     cells = read_cells(run_directory)
-    return boards_of(cells, read_scores(run_directory, cells), **shown)
+    return boards_of(cells, read_scores(run_directory, cells, columns), **shown)
 
 
 def boards_of(

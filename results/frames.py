@@ -1,7 +1,7 @@
 """Reads a run into data frames: its cells, scores and controls; finds the run that a name stands for."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,15 +34,19 @@ def read(run_directory: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     return cells, read_scores(run_directory, cells)
 
 
-def read_cells(run_directory: str | Path, *, without_scores: bool = False) -> pd.DataFrame:
+def read_cells(
+    run_directory: str | Path, *, without_scores: bool = False, only: Collection[str] | None = None
+) -> pd.DataFrame:
     """The cells of a run, one row each, in the order of the columns of ``harness.results.store``.
 
     Damaged files are named in one line each. A cell whose file of scores is damaged or lacking has failed at the stage
     ``files``; one without a row that can be used is left out. ``without_scores`` is for runs that were kept without
-    them: then only damaged ones count. Texts are on one line and free of control characters.
+    them: then only damaged ones count. Texts are on one line and free of control characters. With ``only``, the ids of
+    some cells, files of others are not examined.
     """
     store = Store(run_directory)
-    rows = [_with_printable_texts(_without_lost_scores(store, row, without_scores)) for row in store.latest().values()]
+    found = [row for cell, row in store.latest().items() if only is None or cell in only]
+    rows = [_with_printable_texts(_without_lost_scores(store, row, without_scores)) for row in found]
     others = [name for row in rows for name in row if name not in CELL_COLUMNS]
     columns = {name: [row.get(name) for row in rows] for name in dict.fromkeys([*CELL_COLUMNS, *others])}
     for name in REAL_COLUMNS:
@@ -57,7 +61,10 @@ def read_cells(run_directory: str | Path, *, without_scores: bool = False) -> pd
 
 def _with_printable_texts(row: dict[str, Any]) -> dict[str, Any]:
     """The row with texts that can be shown anywhere; its identity stays as it is: the cell and the configuration."""
-    return {name: value if name in ("cell", "config") else _printable_texts(value) for name, value in row.items()}
+    as_it_is = ("cell", "config")
+    return {
+        name: value if value is None or name in as_it_is else _printable_texts(value) for name, value in row.items()
+    }
 
 
 def _printable_texts(value: Any) -> Any:
@@ -91,15 +98,18 @@ def _whole_number(value: Any) -> int | None:
     return value if value is not None and -(2**63) <= value < 2**63 else None
 
 
-def read_scores(run_directory: str | Path, cells: pd.DataFrame) -> pd.DataFrame:
-    """The scores of those of ``cells`` (of ``read_cells``, which checks them) that are ok."""
+def read_scores(run_directory: str | Path, cells: pd.DataFrame, columns: Sequence[str] = SCORE_COLUMNS) -> pd.DataFrame:
+    """The scores of those of ``cells`` (of ``read_cells``, which checks them) that are ok.
+
+    ``columns`` are those of ``SCORE_COLUMNS`` that are read, with ``cell`` first: few take less time.
+    """
     from pyarrow import ArrowException
 
     store = Store(run_directory)
     scored = cells[cells["status"] == "ok"].set_index("cell")
     paths = [store.scores_path(cell) for cell in scored.index]
     try:
-        table = _scores_in(paths)
+        table = _scores_in(paths, columns)
     except (ArrowException, Damaged, OSError) as error:
         named = next(filter(_is_no_table_of_scores, paths), store.directory / "scores")
         raise UserError(f"cannot read the scores in {named}: {one_line(error)[:200]}") from error
@@ -110,18 +120,19 @@ def read_scores(run_directory: str | Path, cells: pd.DataFrame) -> pd.DataFrame:
         scores[name] = of_cell.array.take(codes)
     for name in LIMITS:
         scores[name] = scored[name].reindex(scores["cell"].cat.categories).to_numpy()[codes]
-    return scores[["cell", *JOINED, *LIMITS, *SCORE_COLUMNS[1:]]]
+    return scores[["cell", *JOINED, *LIMITS, *columns[1:]]]
 
 
-def _scores_in(paths: Sequence[Path]) -> Any:
+def _scores_in(paths: Sequence[Path], columns: Sequence[str] = SCORE_COLUMNS) -> Any:
     """The scores in some files as one arrow table; null in columns that a file of another version lacks."""
     import pyarrow as pa
     from pyarrow import parquet
 
-    schema = score_schema()
+    schema, wanted = score_schema(columns), None if columns == SCORE_COLUMNS else list(columns)
     # Twice as fast for many small files as a dataset of them.
-    tables = [parquet.ParquetFile(pa.BufferReader(content_of(path))).read(use_threads=False) for path in paths]
-    tables = [table if table.schema.equals(schema) else as_scores(table) for table in tables]
+    files = (parquet.ParquetFile(pa.BufferReader(content_of(path))) for path in paths)
+    tables = [file.read(columns=wanted, use_threads=False) for file in files]
+    tables = [table if table.schema.equals(schema) else as_scores(table, columns) for table in tables]
     return pa.concat_tables(tables or [schema.empty_table()])
 
 

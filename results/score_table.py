@@ -1,6 +1,6 @@
 """The table of a cell's scores: its columns and types, and what makes a table the scores of a cell."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from harness.errors import unknown
@@ -21,8 +21,8 @@ SCORE_COLUMNS = (
 )
 
 
-def score_schema() -> Any:
-    """The arrow schema of the scores."""
+def score_schema(columns: Iterable[str] = SCORE_COLUMNS) -> Any:
+    """The arrow schema of the scores, or of some of their ``columns``."""
     import pyarrow as pa  # imported here so that a run that has nothing to do does not load it
 
     kinds = {
@@ -38,7 +38,7 @@ def score_schema() -> Any:
         "standard_error": pa.float64(),
         "curve": pa.list_(pa.float64()),
     }
-    return pa.schema([(name, kinds[name]) for name in SCORE_COLUMNS])
+    return pa.schema([(name, kinds[name]) for name in columns])
 
 
 def score_table(cell: str, columns: Mapping[str, Any]) -> Any:
@@ -56,21 +56,22 @@ def score_table(cell: str, columns: Mapping[str, Any]) -> Any:
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def as_scores(table: Any) -> Any:
-    """An arrow table with the columns of scores, null where it lacks one; Damaged where it holds something else."""
+def as_scores(table: Any, columns: Iterable[str] = SCORE_COLUMNS) -> Any:
+    """An arrow table with the ``columns`` of scores, null where it lacks one; Damaged where it holds something else."""
     import pyarrow as pa
 
     lacking = [name for name in ("cell", "sample", "value") if name not in table.column_names]
     if lacking:
         raise Damaged(f"it has no column {lacking[0]}")
+    schema = score_schema(columns)
     try:
-        columns = [
+        arrays = [
             table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(len(table), field.type)
-            for field in score_schema()
+            for field in schema
         ]
     except Exception as error:  # arrow has many
         raise Damaged(f"its columns are not those of scores: {str(error).splitlines()[0][:80]}") from error
-    return pa.Table.from_arrays(columns, schema=score_schema())
+    return pa.Table.from_arrays(arrays, schema=schema)
 
 
 def check_scores(table: Any, row: Mapping[str, Any]) -> None:

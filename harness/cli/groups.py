@@ -1,11 +1,14 @@
 """The files of the configuration's groups, each of which is a choice in its group."""
 
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 from harness import conf
 
+MOST_FILES = 20_000  # in folders of the user's own that are searched for names
 PAPERS = "papers"  # the folder of the experiments of papers, which harness reproduce runs
 
 
@@ -48,15 +51,19 @@ def _all_of_folder(argument: str, folders: Mapping[str, list[str]]) -> str:
     return f"{key}={','.join(folders[value])}" if key == "experiment" and value in folders else argument
 
 
-def names_in_reach(arguments: Sequence[str]) -> set[str]:
+def names_in_reach(arguments: Sequence[str], own_folders: Sequence[str] = ()) -> set[str] | None:
     """Every word of the arguments, and of the files that they and the first configuration name, directly or not.
 
-    Every item that a configuration composed of these files contains is among them.
+    Every item that a configuration composed of these files contains is among them. The files are those of the package
+    and of ``own_folders``; None if these hold more than ``MOST_FILES`` files, such as the folder of all runs.
     """
     texts: dict[str, list[str]] = {}
-    for root in conf.__path__:
-        for path in Path(root).rglob("*.yaml"):
-            texts.setdefault(path.stem, []).append(path.read_text(encoding="utf-8"))
+    own = list(islice((path for root in own_folders for path in _files_in(root)), MOST_FILES + 1))
+    if len(own) > MOST_FILES:
+        return None
+    for path in (*(path for root in conf.__path__ for path in Path(root).rglob("*.yaml")), *own):
+        if path.suffix == ".yaml":
+            texts.setdefault(path.stem, []).append(path.read_text(encoding="utf-8", errors="replace"))
     found: set[str] = set()
     waiting = {"config", *re.findall(r"\w+", " ".join(arguments))}
     while waiting:
@@ -64,6 +71,12 @@ def names_in_reach(arguments: Sequence[str]) -> set[str]:
         inside = {word for name in waiting for text in texts.get(name, []) for word in re.findall(r"\w+", text)}
         waiting = inside - found
     return found
+
+
+def _files_in(root: str) -> Iterator[Path]:
+    """All files in a folder, also by links to folders, which Hydra follows as well."""
+    for folder, _, names in os.walk(root, followlinks=True):
+        yield from (Path(folder, name) for name in names)
 
 
 def group_defaults(group: str, name: str) -> list[str]:

@@ -38,7 +38,7 @@ from harness.cli.hydra_mistakes import (
 )
 from harness.cli.item_checks import check_items
 from harness.cli.origins import Origins
-from harness.cli.override_text import has_own_files, parsed_overrides
+from harness.cli.override_text import has_own_files, own_folders, parsed_overrides
 from harness.cli.own_items import offer_own_items
 from harness.cli.sections import CONFIG_GROUPS, LABELLED_GROUPS, section_of_one
 from harness.engine.variations import OVER, standard_choices
@@ -82,7 +82,8 @@ def for_each_job(
         check_settings(arguments)
     refuse_launcher_of_hydra(arguments)
     swept = swept_options(arguments) if swept is None else swept
-    reached = None if own_files else names_in_reach(arguments)
+    folders = own_folders(arguments)
+    reached = None if folders is None else names_in_reach(arguments, folders)
     _offer_registry(reached)
     offer_own_items(arguments)
     statuses = [0]

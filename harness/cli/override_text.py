@@ -11,7 +11,8 @@ from harness.cli.sections import CONFIG_GROUPS, LABELLED_GROUPS
 from harness.errors import UserError
 
 # Flags and values with which Hydra reads other files than those of the package, or shows all choices.
-OTHER_FILES = ("-cd", "--config-dir", "-cp", "--config-path", "-cn", "--config-name", "--experimental-rerun")
+MORE_FILES = ("-cd", "--config-dir")
+OTHER_FILES = (*MORE_FILES, "-cp", "--config-path", "-cn", "--config-name", "--experimental-rerun")
 ALL_CHOICES = ("-i", "--info", "-sc", "--shell-completion", "--hydra-help")
 
 
@@ -20,6 +21,21 @@ def has_own_files(arguments: Sequence[str]) -> bool:
     words = [argument.partition("=")[0] for argument in arguments]
     flags = any(word in (*OTHER_FILES, *ALL_CHOICES) for word in words)
     return flags or any("glob(" in argument or "hydra.searchpath" in argument for argument in arguments)
+
+
+def own_folders(arguments: Sequence[str]) -> list[str] | None:
+    """The folders that ``--config-dir`` adds to the files of this package; None if Hydra may read others, or shows all.
+
+    Then names in them and in the arguments are all that Hydra can meet.
+    """
+    folders, rest, words = [], [], iter(arguments)
+    for word in words:
+        flag, given, folder = word.partition("=")
+        if flag in MORE_FILES:
+            folders.append(folder if given else next(words, ""))
+        else:
+            rest.append(word)
+    return None if has_own_files(rest) or not all(folders) else folders
 
 
 def parsed_overrides(arguments: Sequence[str], command: str = "harness run") -> list[Override]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.cli.overrides import OVERRIDES_HELP, USAGE, add_overrides, add_quiet, hydra_arguments
 from harness.cli.parser import Parser, add_verb
+from harness.garbage import collected_later
 
 EXAMPLES = {
     "harness plan model=digits_cnn dataset=digits explainer=[saliency,rise] metric=[srg,deletion]": (
@@ -59,7 +60,8 @@ def execute(chosen: argparse.Namespace) -> int:
     def plan_job(config: dict[str, Any]) -> None:
         nonlocal jobs, slurm, requested
         launcher = launcher_of(config.pop("launcher", None))
-        states = _printed_states(config)
+        with collected_later():
+            states = _printed_states(config)
         pending = _cells_to_measure(states)
         if isinstance(launcher, Slurm) and pending:
             runtime = Runtime.of(config.get("runtime") or {})

@@ -13,7 +13,7 @@ from harness.cli.filters import filtered
 from harness.cli.words import TABLES
 from harness.errors import UserError, printable
 from harness.results.board import Board
-from harness.results.boards import boards_of, boards_of_run
+from harness.results.boards import TESTED, boards_of, boards_of_run
 from harness.results.choices import standing_over_settings
 from harness.results.disk import whole_file
 from harness.results.first_screen import first_lines
@@ -35,7 +35,7 @@ def show_table(chosen: argparse.Namespace) -> int:
     shown = {"metrics": chosen.metrics or None, "explainers": chosen.explainers or None}
     if any(shown.values()):
         filtered(read_cells(directory), chosen.metrics, chosen.explainers)  # refuses names that the run does not have
-    boards = cache(lambda: boards_of_run(directory, **shown))  # derived once for all files of one command
+    boards = cache(lambda: boards_of_run(directory, TESTED, **shown))  # derived once for all files of one command
     files = [(path, write) for path, write in _writers(chosen, boards) if path]
     if not (files or any(getattr(chosen, name) for name in TABLES)):
         print_boards(boards(), everything=chosen.all)
@@ -176,9 +176,8 @@ def _shown_rows(rows: pd.DataFrame, chosen: argparse.Namespace) -> pd.DataFrame:
 
 def print_run(directory: Path, only: set[str]) -> None:
     """Print the first screen of those cells of a run whose names are in ``only``."""
-    cells = read_cells(directory)
-    cells = cells[cells["cell"].isin(only)]
-    print_boards(boards_of(cells, read_scores(directory, cells)))
+    cells = read_cells(directory, only=only)
+    print_boards(boards_of(cells, read_scores(directory, cells, TESTED)))
 
 
 def print_boards(boards: Sequence[Board], *, everything: bool = False) -> None:

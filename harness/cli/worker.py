@@ -12,6 +12,7 @@ import traceback
 from typing import Any
 
 from harness.errors import UserError
+from harness.garbage import collected_later
 from harness.interrupts import noting_signals
 from harness.jobs.channel import Channel, FarConsole, FarFile, Watched
 from harness.jobs.worker_process import DUMP_SIGNAL, TOKEN
@@ -31,7 +32,8 @@ def work() -> None:
     for descriptor in (messages, stacks):  # a program that an item starts gets neither
         os.set_inheritable(descriptor, False)
     channel = Channel(messages, os.environ[TOKEN])
-    import harness.jobs.runner  # noqa: F401 - while the supervisor composes the configuration
+    with collected_later():
+        import harness.jobs.runner  # noqa: F401 - while the supervisor composes the configuration
 
     while True:
         try:

@@ -140,6 +140,11 @@ class Plan:
         It is a fingerprint of the metric, of the data set with its files, and of the modules that compute scores. In
         mixed precision it has a tag more, since models score on a folded copy, where they did not before.
         """
+        if metric not in self._sticks:
+            self._sticks[metric] = self._stick_of(metric)
+        return self._sticks[metric]
+
+    def _stick_of(self, metric: Chosen) -> str:
         code = code_of(metric.entry.function, self.dataset.entry.function)
         form = [FORM_IN_MIXED_PRECISION] if DTYPES[self.protocol.dtype] else []
         return digest(measuring_code(metric.entry.kind), code, str(metric.entry.version), self._data_files, *form)
@@ -151,6 +156,10 @@ class Plan:
         """
         code = code_of(explainer.entry.function, *self.model.functions)
         return digest(code, self._model_files, self._explainer_files[explainer])
+
+    @cached_property
+    def _sticks(self) -> dict[Chosen, str]:
+        return {}  # filled as they are asked for: metrics that are not measured need not be there
 
     @cached_property
     def _data_files(self) -> str:

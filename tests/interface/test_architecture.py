@@ -22,8 +22,9 @@ FLOORS = (
     (
         "ground",
         "harness.errors harness.messages harness.modalities harness.randomness harness.units harness.ordering "
-        "harness.guards harness.interrupts harness.option_kinds harness.option_types harness.photographs "
-        "harness.places harness.process_guard harness.seals harness.task harness.as_written harness.array_archives",
+        "harness.garbage harness.guards harness.interrupts harness.option_kinds harness.option_types "
+        "harness.photographs harness.places harness.process_guard harness.seals harness.task harness.as_written "
+        "harness.array_archives",
     ),
     ("removal", "harness.removal"),
     (

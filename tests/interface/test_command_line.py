@@ -17,9 +17,10 @@ from hydra.core.config_store import ConfigStore
 from hydra.plugins.sweeper import Sweeper
 
 from harness import conf
-from harness.cli import hydra_config
+from harness.cli import groups, hydra_config
 from harness.cli.groups import names_in_reach
 from harness.cli.main import main
+from harness.cli.override_text import own_folders
 from harness.registry import DATASETS, EXPLAINERS, METRICS, MODELS
 
 SMALL = [
@@ -428,4 +429,28 @@ def test_composing_once_gives_what_hydra_composes_and_leaves_it_as_it_was(monkey
 def test_a_file_that_makes_a_command_a_sweep_is_known_without_composing_it():
     for word, may in (("experiment=tradeoff", True), ("hydra.mode=MULTIRUN", True), ("experiment=digits", False)):
         assert hydra_config._files_may_sweep([word], names_in_reach([word])) == may
-    assert hydra_config._files_may_sweep([], None)  # files of the user's own may say anything
+    assert hydra_config._files_may_sweep([], None)  # files that are not known may say anything
+
+
+def test_names_in_folders_of_the_users_own_are_found_and_of_too_many_files_none(tmp_path, monkeypatch):
+    """Only what is in reach is offered to Hydra: an experiment of the user's own, its group, and what that names."""
+    far = tmp_path / "far"
+    for name, text in {
+        "experiment/mine": "# @package _global_\ndefaults: [{override /explainer: several}, {override /metric: sum}]\n",
+        "metric/sum": "defaults: [srg]\n",
+        "explainer/unused": "defaults: [not_named]\n",
+    }.items():
+        (tmp_path / f"{name}.yaml").parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.yaml").write_text(text)
+    far.mkdir()
+    (far / "several.yaml").write_text("defaults: [lime]\n")
+    (tmp_path / "explainer").mkdir(exist_ok=True)
+    (tmp_path / "explainer" / "linked").symlink_to(far)  # Hydra follows links
+    words = [f"--config-dir={tmp_path}", "experiment=mine", "model=digits_cnn", "dataset=digits"]
+    assert own_folders(words) == own_folders(["-cd", str(tmp_path)]) == [str(tmp_path)]
+    for more in ("--info", "-cn=other", "hydra.searchpath=[x]", "metric=glob(s*)"):
+        assert own_folders([*words, more]) is None
+    reached = names_in_reach(words, [str(tmp_path)])
+    assert {"lime", "srg"} <= reached and "not_named" not in reached
+    monkeypatch.setattr(groups, "MOST_FILES", 3)
+    assert names_in_reach(words, [str(tmp_path)]) is None
