@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.results.boards import boards_of, boards_of_run
+from harness.results.boards import TESTED, boards_of, boards_of_run
+from harness.results.first_screen import first_lines
 from harness.results.formats import CONTROLS_ROW, long_table, markdown_boards
 from harness.results.frames import read, read_cells
 from harness.results.latex import latex_boards
@@ -30,6 +31,14 @@ def run(tmp_path_factory):
 @pytest.fixture(scope="module")
 def boards(run):
     return boards_of_run(run)
+
+
+def test_the_columns_that_tests_need_give_what_all_columns_give(run, boards):
+    few = boards_of_run(run, TESTED)
+    assert all(set(TESTED) <= set(board.scores) and "curve" not in board.scores for board in few)
+    for shown in (markdown_boards, latex_boards, lambda each: "\n".join(first_lines(each, 200, False))):
+        assert shown(few) == shown(boards)
+    pd.testing.assert_frame_equal(long_table(few), long_table(boards))
 
 
 def told(text):
