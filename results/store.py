@@ -13,8 +13,10 @@ import json
 import math
 import os
 import stat
+import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -42,7 +44,14 @@ if TYPE_CHECKING:  # it takes a second to import
 
 FOLDERS = ("cells", "scores", "tables", "config", "environment", "errors", "labels", "maps", "views")
 WRITTEN = (*FOLDERS, "output", "working", "damaged", "jobs", SHARDS, ROUNDS)
+SETTLED_NS = 10**8  # after a change; clocks of file systems tick every few milliseconds
 UNUSABLE = "its cells count as not done until harness run measures them again"
+
+
+@lru_cache(maxsize=4)
+def _known_files(directory: Path) -> dict[Path, tuple["_FileState", RowFile]]:
+    """The files of rows that this process has read, for all stores of one run."""
+    return {}
 
 
 class _FileState(NamedTuple):
@@ -79,7 +88,7 @@ class Store:
         self.run_files = RunFiles(self.directory)
         self.safe = f"the cells finished before are safe in {self.directory}"
         self._writer: tuple[int, Path] | None = None
-        self._known: dict[Path, tuple[_FileState, RowFile]] = {}
+        self._known = _known_files(self.directory.absolute())
         self._later: dict[Path, tuple[GrowingFile, set[str]]] = {}  # the cells in files behind this one's own
 
     def append(self, row: Mapping[str, Any]) -> None:
@@ -151,13 +160,15 @@ class Store:
     def _rows_in(self, path: Path) -> RowFile:
         """The rows of a file, kept while it does not change: some thousand rows take a second to read.
 
-        A file with damage or a torn last line is read again each time: what it means changes when its writer ends. The
-        rows are shared; ``latest`` copies them.
+        A file with damage or a torn last line is read again each time: what it means changes when its writer ends; and
+        so is one that has just changed, since another change could leave the same times. The rows are shared;
+        ``latest`` copies them.
         """
         state = _state_of(path)
         if state is None or self._known.get(path, (None,))[0] != state:
             found = read_rows(path)
-            if state is None or found.problem or sum(len(line) + 1 for line in found.lines) != state.size:
+            settled = state is not None and abs(time.time_ns() - state.ctime_ns) > SETTLED_NS
+            if not settled or found.problem or sum(len(line) + 1 for line in found.lines) != state.size:
                 self._known.pop(path, None)
                 return found
             self._known[path] = state, found

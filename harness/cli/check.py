@@ -13,7 +13,7 @@ from harness.errors import UserError
 DEFAULT_SAMPLES = 4
 EXAMPLES = {
     "harness check model=digits_cnn dataset=digits": "every explainer on the small CNN, in a table",
-    "harness check explainer=[saliency,lrp] --csv checks.csv --strict": (
+    "harness check 'explainer=[saliency,lrp]' --csv checks.csv --strict": (
         "two explainers on the default model; the exit status is 1 if one is flagged"
     ),
 }

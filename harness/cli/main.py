@@ -22,7 +22,7 @@ Run explainers (feature-attribution methods) on models and data, score them with
 `harness run` without arguments measures the standard explainers for EfficientNet-Lite0 on 20 photos. Results are kept
 in runs/RUN; other verbs take RUN as a name under runs/, a folder, latest or previous."""
 EXAMPLES = {
-    "harness run model=digits_cnn dataset=digits explainer=[saliency,rise,random] metric=[srg,deletion]": (
+    "harness run model=digits_cnn dataset=digits 'explainer=[saliency,rise,random]' 'metric=[srg,deletion]'": (
         "measures three explainers with two metrics"
     ),
     "harness table latest": "prints the results once more",

@@ -11,7 +11,7 @@ from harness.cli.parser import Parser, add_verb
 from harness.garbage import collected_later
 
 EXAMPLES = {
-    "harness plan model=digits_cnn dataset=digits explainer=[saliency,rise] metric=[srg,deletion]": (
+    "harness plan model=digits_cnn dataset=digits 'explainer=[saliency,rise]' 'metric=[srg,deletion]'": (
         "how many of the four cells are measured already"
     ),
     "harness plan experiment=digits --estimate": "and what the others will cost: passes, time, memory and disk",

@@ -19,7 +19,7 @@ NOT_JOINED = 3  # the status of a shard if the shards of some cells differ: a la
 SUPERVISES = True  # a test that looks into its own process switches it off
 EXAMPLES = {
     "harness run": "the standard explainers and metrics for EfficientNet-Lite0 on 20 photos",
-    "harness run model=digits_cnn dataset=digits explainer=[saliency,rise,random] metric=[srg,deletion]": (
+    "harness run model=digits_cnn dataset=digits 'explainer=[saliency,rise,random]' 'metric=[srg,deletion]'": (
         "three explainers and two metrics on handwritten digits"
     ),
     "harness run explainer=rise explainer.rise.samples=500 protocol.samples=10 run=rise500": (
