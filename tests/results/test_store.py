@@ -363,7 +363,11 @@ def test_a_store_that_has_read_a_file_sees_what_becomes_of_it(tmp_path, monkeypa
     reads = []
     read = store_module.read_rows
     monkeypatch.setattr(store_module, "read_rows", lambda path: reads.append(path) or read(path))
-    assert list(store.latest()) == list(store.latest()) == ["a"] and len(reads) == 1
+    monkeypatch.setattr(store_module, "SETTLED_NS", 10**12)  # it has just changed, and may within the same tick
+    assert list(store.latest()) == list(store.latest()) == ["a"] and len(reads) == 2
+    monkeypatch.setattr(store_module, "SETTLED_NS", -1)
+    assert list(store.latest()) == list(other.latest()) == list(Store(tmp_path / "run").latest()) == ["a"]
+    assert len(reads) == 3
     other.append(row("b"))
     assert list(store.latest()) == ["a", "b"]
     path = only_file(store)
