@@ -7,7 +7,9 @@ from pathlib import Path
 
 from harness.errors import printable
 from harness.results.board import ARROWS, DIRECTIONS, Board
-from harness.results.boards import boards_of_run
+from harness.results.boards import TESTED, boards_of_run
+
+SHOWN = (*TESTED, "target", "prediction", "label", "groups", "curve")  # the columns of the scores that a report needs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +37,7 @@ class ReportBlock(Board):
 
 def blocks_of(directories: Sequence[Path]) -> list[ReportBlock]:
     """The blocks of runs, in their order; runs without cells have none."""
-    boards = [(Path(directory), board) for directory in directories for board in boards_of_run(directory)]
+    boards = [(Path(directory), board) for directory in directories for board in boards_of_run(directory, SHOWN)]
     several = len(directories) > 1
     return [_report_block(f"b{place}", *each, several) for place, each in enumerate(boards)]
 
