@@ -55,7 +55,8 @@ def names_in_reach(arguments: Sequence[str], own_folders: Sequence[str] = ()) ->
     """Every word of the arguments, and of the files that they and the first configuration name, directly or not.
 
     Every item that a configuration composed of these files contains is among them. The files are those of the package
-    and of ``own_folders``; None if these hold more than ``MOST_FILES`` files, such as the folder of all runs.
+    and of ``own_folders``; None if these hold more than ``MOST_FILES`` files, such as the folder of all runs,
+    and if a name may come from elsewhere, such as ``${oc.env:MODEL}``.
     """
     texts: dict[str, list[str]] = {}
     own = list(islice((path for root in own_folders for path in _files_in(root)), MOST_FILES + 1))
@@ -64,6 +65,9 @@ def names_in_reach(arguments: Sequence[str], own_folders: Sequence[str] = ()) ->
     for path in (*(path for root in conf.__path__ for path in Path(root).rglob("*.yaml")), *own):
         if path.suffix == ".yaml":
             texts.setdefault(path.stem, []).append(path.read_text(encoding="utf-8", errors="replace"))
+    own_texts = (text for path in own for text in texts.get(path.stem, []))
+    if any("${oc." in text for text in (*arguments, *own_texts)):
+        return None
     found: set[str] = set()
     waiting = {"config", *re.findall(r"\w+", " ".join(arguments))}
     while waiting:

@@ -450,7 +450,11 @@ def test_names_in_folders_of_the_users_own_are_found_and_of_too_many_files_none(
     assert own_folders(words) == own_folders(["-cd", str(tmp_path)]) == [str(tmp_path)]
     for more in ("--info", "-cn=other", "hydra.searchpath=[x]", "metric=glob(s*)"):
         assert own_folders([*words, more]) is None
+    assert names_in_reach([*words, "explainer=${oc.env:NAME}"], [str(tmp_path)]) is None
     reached = names_in_reach(words, [str(tmp_path)])
     assert {"lime", "srg"} <= reached and "not_named" not in reached
+    (tmp_path / "explainer" / "mine.yaml").write_text("defaults: ['${oc.env:NAME}']\n")
+    assert names_in_reach(words, [str(tmp_path)]) is None
+    (tmp_path / "explainer" / "mine.yaml").unlink()
     monkeypatch.setattr(groups, "MOST_FILES", 3)
     assert names_in_reach(words, [str(tmp_path)]) is None
