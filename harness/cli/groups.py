@@ -55,26 +55,43 @@ def names_in_reach(arguments: Sequence[str], own_folders: Sequence[str] = ()) ->
     """Every word of the arguments, and of the files that they and the first configuration name, directly or not.
 
     Every item that a configuration composed of these files contains is among them. The files are those of the package
-    and of ``own_folders``; None if these hold more than ``MOST_FILES`` files, such as the folder of all runs,
-    and if a name may come from elsewhere, such as ``${oc.env:MODEL}``.
+    and of ``own_folders``; None if these hold more than ``MOST_FILES`` files, such as the folder of all runs, and if a
+    name may come from elsewhere, such as ``${oc.env:MODEL}``.
     """
-    texts: dict[str, list[str]] = {}
     own = list(islice((path for root in own_folders for path in _files_in(root)), MOST_FILES + 1))
     if len(own) > MOST_FILES:
         return None
-    for path in (*(path for root in conf.__path__ for path in Path(root).rglob("*.yaml")), *own):
-        if path.suffix == ".yaml":
-            texts.setdefault(path.stem, []).append(path.read_text(encoding="utf-8", errors="replace"))
-    own_texts = (text for path in own for text in texts.get(path.stem, []))
-    if any("${oc." in text for text in (*arguments, *own_texts)):
+    own_texts = {path: _text_at(path) for path in own if path.suffix == ".yaml"}
+    given = " ".join((*arguments, *own_texts.values()))
+    if "${oc." in given:
         return None
+    texts: dict[str, list[str]] = {}
+    # An experiment that is not asked for may have the name of a model or of a metric, and names most of all items.
+    folders = [folder for folder in _group_folders() if folder.name != "experiment" or "experiment" in given]
+    of_package = {path: _text_at(path) for folder in folders for path in folder.rglob("*.yaml")}
+    for path, text in (of_package | own_texts).items():
+        texts.setdefault(path.stem, []).append(text)
     found: set[str] = set()
-    waiting = {"config", *re.findall(r"\w+", " ".join(arguments))}
+    waiting = set(re.findall(r"\w+", " ".join((*map(_text_at, _first_files()), *arguments))))
     while waiting:
         found |= waiting
         inside = {word for name in waiting for text in texts.get(name, []) for word in re.findall(r"\w+", text)}
         waiting = inside - found
     return found
+
+
+def _first_files() -> list[Path]:
+    """The files with which Hydra begins."""
+    return [path for root in conf.__path__ for path in Path(root).glob("*.yaml")]
+
+
+def _group_folders() -> list[Path]:
+    return [path for root in conf.__path__ for path in Path(root).iterdir() if path.is_dir()]
+
+
+def _text_at(path: Path) -> str:
+    """The text of a file of the configuration without its comments."""
+    return re.sub(r"(?m)(^|[ \t])#.*", "", path.read_text(encoding="utf-8", errors="replace"))
 
 
 def _files_in(root: str) -> Iterator[Path]:

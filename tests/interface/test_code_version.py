@@ -57,8 +57,8 @@ def edited(monkeypatch):
     forget()
 
 
-def sticks():
-    plan = Plan.of(CONFIG)
+def sticks(**changed):
+    plan = Plan.of({**CONFIG, **changed})
     return {metric.label: plan.stick(metric) for metric in plan.metrics}
 
 
@@ -83,11 +83,11 @@ def test_the_formula_of_one_metric_leaves_another_alone(edited):
 
 
 def test_how_costs_are_measured_counts_for_costs_alone(edited):
-    plan = Plan.of({**CONFIG, "metric": ["seconds_per_sample", "deletion"]})
-    before = [plan.stick(metric) for metric in plan.metrics]
+    metrics = ["seconds_per_sample", "deletion"]
+    before = sticks(metric=metrics)
     edited("harness.engine.cost", "time.perf_counter()", "time.process_time()")
-    after = [plan.stick(metric) for metric in plan.metrics]
-    assert [old == new for old, new in zip(before, after, strict=True)] == [False, True]
+    after = sticks(metric=metrics)
+    assert [before[name] == after[name] for name in metrics] == [False, True]
 
 
 def test_a_person_can_raise_the_version(edited, monkeypatch):
