@@ -53,6 +53,7 @@ MEASURING = (
     "harness.removal.neighbour_systems",
     "harness.removal.noisy_linear",
     "harness.removal.originals",
+    "harness.removal.scales",
     "harness.removal.segments",
     "harness.removal.token_drop",
     "harness.removal.vae",

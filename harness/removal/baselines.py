@@ -23,6 +23,7 @@ from harness.messages import say
 from harness.randomness import integers, normal, uniform
 from harness.removal.infilling import DRAWING, INFILLINGS, is_infilling
 from harness.removal.originals import Originals
+from harness.removal.scales import mean_and_deviation
 from harness.removal.token_drop import filler
 
 ZERO_FOR_TYPICAL = (
@@ -183,8 +184,8 @@ def gaussian_noise(originals: Originals, draw: int) -> Tensor:
     For tables and inputs of unknown axes it has those of each number in the training inputs.
     """
     source = _needed_train(originals).to(originals.inputs) if originals.own_scales else originals.inputs
-    over = 0 if originals.own_scales else [a for a in range(1, source.dim()) if a != originals.units.channel_axis]
-    centre, spread = source.mean(over, keepdim=True), source.std(over, keepdim=True, correction=0)
+    over = [0] if originals.own_scales else [a for a in range(1, source.dim()) if a != originals.units.channel_axis]
+    centre, spread = mean_and_deviation(source, over)
     noise = normal(originals.stream(f"gaussian baseline {draw}"), *originals.inputs.shape[1:])
     return (centre + spread * noise).to(originals.inputs)
 

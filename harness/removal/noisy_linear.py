@@ -11,6 +11,7 @@ from torch import Tensor
 from harness.randomness import normal
 from harness.removal.neighbour_systems import Systems
 from harness.removal.originals import Originals
+from harness.removal.scales import power_of_two
 
 NOISE = 0.01
 # Numbers that are processed at once: as many as fit a CPU's cache, or enough to keep a GPU busy.
@@ -66,4 +67,6 @@ def _fill(values: Tensor, removed: Tensor, systems: Systems) -> Tensor:
     known = (~removed | gone).to(values.dtype)
     # A constant can be subtracted from all values. After subtracting the mean of known values, 0 is a good first guess.
     centre = (values * known).sum((-2, -1), keepdim=True) / known.sum((-2, -1), keepdim=True)
-    return torch.where(gone, centre, systems.solve((values - centre) * known) + centre)
+    centred = (values - centre) * known
+    unit = power_of_two(centred, (-2, -1))  # the solver squares its numbers
+    return torch.where(gone, centre, systems.solve(centred / unit) * unit + centre)

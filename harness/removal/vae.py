@@ -15,6 +15,7 @@ from harness.errors import NotApplicable
 from harness.guards import isolated_randomness
 from harness.randomness import normal
 from harness.removal.originals import Originals
+from harness.removal.scales import mean_and_deviation
 
 FEWEST = 36  # training inputs that are needed to learn a distribution
 CODE, WIDTH = 16, 128
@@ -83,8 +84,8 @@ class _Autoencoder(nn.Module):
     def __init__(self, train: Tensor, channel_axis: int | None) -> None:
         super().__init__()
         over = [0, *(a for a in range(1, train.dim()) if channel_axis is not None and a != channel_axis)]
-        spread = train.std(over, keepdim=True, correction=0)
-        self.register_buffer("centre", train.mean(over, keepdim=True))
+        centre, spread = mean_and_deviation(train, over)
+        self.register_buffer("centre", centre)
         self.register_buffer("spread", torch.where(spread > 0, spread, 1))
 
     def draw(self, inputs: Tensor, kept: Tensor, noise: Tensor) -> Tensor:

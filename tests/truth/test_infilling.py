@@ -1,6 +1,7 @@
 """What fills in from the units that are left: the linear system solved directly, OpenCV, and what a VAE must learn."""
 
 import sys
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -17,6 +18,8 @@ from harness.removal.noisy_linear import NUMBERS_AT_ONCE, fill_linearly
 from metric_worlds import Additive, Constant, Interacting, draw, generator, samples, scores
 
 pytestmark = pytest.mark.usefixtures("seed")
+# They need a range of values or a text, and the last follows the seed alone.
+OF_ITS_OWN = ("black", "pad", "mask")
 EVERY = sorted(set(INFILLINGS) - {"drop"})  # which is for texts: test_text_baselines
 
 
@@ -170,6 +173,20 @@ def test_inpainting_is_opencvs_on_values_between_0_and_255(seed):
             expected = cv2.inpaint(scaled, (~mask).astype(np.uint8), 3, cv2.INPAINT_TELEA)
             np.testing.assert_allclose(answer, expected / 255 * (high - low) + low, atol=1e-3)
             assert answer.min() > low - 0.1 * (high - low) and answer.max() < high + 0.1 * (high - low)
+
+
+@pytest.mark.parametrize("power", [-30, -20, -10, 10, 20, 30])
+def test_what_removed_units_become_follows_the_scale_of_the_images(power, seed):
+    images, train = draw((2, 9, 8), seed, 3) + 1, draw((2, 9, 8), seed + 1, 40) + 1
+    kept, rows = ~holes((3, 9, 8), 0.5, seed + 2), torch.arange(3)
+    made = (samples(Constant(), 10.0**by * images, train=10.0**by * train) for by in (0, power))
+    here, scaled = (replace(each, keys=torch.arange(3)) for each in made)  # the same draws
+    in_turn = {name: lambda made, name=name: infill(made, name, rows, kept) for name in ("inpaint", "vae")}
+    in_turn |= {name: lambda made, name=name: made.baseline(name) for name in BASELINES if name not in OF_ITS_OWN}
+    in_turn["linear"] = lambda made: fill_linearly(made.inputs, ~kept)  # of noisy_linear, whose noise is absolute
+    for name, removed in in_turn.items():
+        expected, found = removed(here).double(), removed(scaled).double() / 10.0**power
+        torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3, msg=lambda told, name=name: f"{name}: {told}")
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
