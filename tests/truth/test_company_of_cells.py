@@ -190,7 +190,7 @@ METRIC_OPTIONS = {
         "segments": ({}, "grid:3", "grid:4"),
         "baseline": ({}, *BASELINES),
         "most_exact": ({"beam": 1}, 1),  # of few groups the exact search often finds no more: its own tests see to it
-        "beam": ({"most_exact": 1}, 1, 20),
+        "beam": ({"most_exact": 1, "segments": "grid:5"}, 1, 20),  # of few groups, one path at a time finds the best
         "score": ({}, "probability", "logit", "log_odds"),
         "order": ({}, "morf", "lerf"),
     },
@@ -213,7 +213,7 @@ METRIC_OPTIONS = {
     "prediction_gap_unimportant": GAP,
     **dict.fromkeys(
         ("feature_agreement", "rank_agreement", "sign_agreement", "signed_rank_agreement"),
-        {"top_share": ({}, 0.3, 0.6)},
+        {"top_share": ({}, 0.1, 0.2)},  # below the share of units with a truth, beyond which nothing changes
     ),
     "pairwise_rank_agreement": {},
     "explainer_disagreement": {
@@ -505,8 +505,13 @@ def cells_of(name, table, common):
 
 
 def explainer_for(metric):
-    """Ties for the curves, a promise for completeness, a map of what the model does not see, and smooth maps."""
-    if metric in ("deletion", "insertion", "srg", "aopc", "abpc", "selectivity", "irof", "road", "abc", "naopc"):
+    """Ties for the curves and where places are compared, a promise for completeness, a map of what the model does not
+    see, and smooth maps.
+
+    A map without ties often has no place in common with a random truth, so that all shares of places are 0.
+    """
+    curves = ("deletion", "insertion", "srg", "aopc", "abpc", "selectivity", "irof", "road", "abc", "naopc")
+    if metric in (*curves, "rank_agreement", "signed_rank_agreement"):
         return "coarse", {"name": coarse}
     if metric == "pointing_game":
         return "flat", {"name": flat}
