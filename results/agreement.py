@@ -16,7 +16,7 @@ import pandas as pd
 from harness.results.matrices import Matrix
 from harness.results.one_vote import LEAST_EXPLAINERS, one_vote, rank_as
 from harness.results.reliability import signs_of_pairs, taus_of_signs
-from harness.results.ties import difference
+from harness.results.ties import differences_of_columns
 
 FLIPS = 1000
 ALPHA = 0.05
@@ -114,7 +114,7 @@ def _statistics(values: np.ndarray, flips: np.ndarray, equal: float) -> tuple[np
     """Studentised mean differences of all pairs (P,) of explainers (n, E), and those of the centred differences whose
     signs are flipped (F, P)."""
     n, (i, j) = len(values), np.triu_indices(values.shape[1], 1)
-    means, differences = values.mean(0), difference(values[:, i], values[:, j])
+    means, differences = values.mean(0), differences_of_columns(values, i, j)
     spread = np.where(np.ptp(differences, axis=0) > 0, differences.std(0, ddof=1), 0)
     centred = (values - means) * np.sqrt(n / (n - 1))  # so that flipped means have the variance of means
     flipped = flips @ centred / n

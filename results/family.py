@@ -18,7 +18,7 @@ from harness.results.level import ALPHA
 from harness.results.matrices import Matrix
 from harness.results.sign_flips import FLIPS, sign_flips
 from harness.results.statistics import corrected_interval
-from harness.results.ties import difference
+from harness.results.ties import differences_of_columns, differences_on_samples
 
 FEWER_FLIPS = 1_999
 MOST_FOR_ALL_FLIPS = 1 << 18  # samples x pairs, above which fewer flips are drawn
@@ -154,7 +154,7 @@ class Family:
 
     def differences(self, first: str, second: str) -> np.ndarray:
         """The scores of the first less those of the second (n,); 0 where they are equal but for rounding."""
-        return difference(self.values[:, self._place(first)], self.values[:, self._place(second)])
+        return differences_on_samples(self.values[:, self._place(first)], self.values[:, self._place(second)])
 
 
 def all_pairs(matrix: Matrix, *, seed: int = 0, alpha: float = ALPHA) -> Family:
@@ -166,7 +166,7 @@ def all_pairs(matrix: Matrix, *, seed: int = 0, alpha: float = ALPHA) -> Family:
     if len(values) < 2 or count < 2:
         return Family(names, values, np.full((count, count), np.nan), np.empty((2, 0)), alpha)
     first, second = np.triu_indices(count, 1)
-    differences = _rescaled(difference(values[:, first], values[:, second]))
+    differences = _rescaled(differences_of_columns(values, first, second))
     found, largest = _statistics_and_flips(differences, seed)
     statistic[first, second], statistic[second, first] = found, -found
     return Family(names, values, statistic, largest, alpha)

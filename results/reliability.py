@@ -12,7 +12,7 @@ from scipy import stats
 
 from harness.results.matrices import Matrix
 from harness.results.sample_size import enough_samples
-from harness.results.ties import mean_levels, score_levels
+from harness.results.ties import mean_levels, score_levels, sizes_on_samples
 
 SUBSAMPLES = 500
 HALVES = 100
@@ -27,7 +27,7 @@ def krippendorff_alpha(values: np.ndarray) -> float:
     NaN where fewer than two samples or explainers can be compared, or nothing differs.
     """
     known = pd.DataFrame(np.asarray(values, dtype=np.float64)).dropna().to_numpy()
-    ranks = pd.DataFrame(score_levels(known)).rank(axis=1).to_numpy()
+    ranks = pd.DataFrame(score_levels(known, sizes_on_samples(known))).rank(axis=1).to_numpy()
     return ordinal_alpha(ranks) if len(ranks) > 1 and ranks.shape[1] > 1 else float("nan")
 
 
@@ -57,8 +57,9 @@ def split_half(matrix: Matrix, *, seed: int = 0) -> float:
     if len(values) < 4 or values.shape[1] < 3:
         return float("nan")
     generator, half = np.random.default_rng([seed, len(values), 3]), len(values) // 2
-    orders = (generator.permutation(len(values)) for _ in range(HALVES))
-    pairs = ((mean_levels(values[order[:half]]), mean_levels(values[order[half : 2 * half]])) for order in orders)
+    orders, sizes = (generator.permutation(len(values)) for _ in range(HALVES)), sizes_on_samples(values)
+    levels = lambda rows: mean_levels(values[rows], sizes[rows])
+    pairs = ((levels(order[:half]), levels(order[half : 2 * half])) for order in orders)
     found = [stats.spearmanr(first, second).statistic for first, second in pairs if np.ptp(first) and np.ptp(second)]
     return float(np.mean(found)) if found else float("nan")
 
@@ -95,7 +96,8 @@ def _agreement_of_subsamples(
     values: np.ndarray, full: np.ndarray, n: int, generator: np.random.Generator
 ) -> dict[str, float]:
     order = generator.random((SUBSAMPLES, len(values))).argpartition(n - 1, axis=1)[:, :n]
-    levels = np.stack([mean_levels(values[rows]) for rows in order])
+    sizes = sizes_on_samples(values)
+    levels = np.stack([mean_levels(values[rows], sizes[rows]) for rows in order])
     found = taus(levels, full[None])
     return {
         "tau": float(np.nanmean(found)) if np.isfinite(found).any() else float("nan"),

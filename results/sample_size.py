@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special  # scipy.stats would take a second to import
 
-from harness.results.ties import difference
+from harness.results.ties import differences_on_samples
 
 STAYS = 0.95  # the probability with which the best explainer comes first
 LEAST_EFFECT = 1e-6  # smaller effects would need trillions of samples
@@ -31,7 +31,7 @@ def enough_samples(values: np.ndarray) -> int | None:
     if n < 2 or count < 2:
         return None
     best = values.mean(0).argmax()
-    differences = difference(values[:, [best]], np.delete(values, best, axis=1)).T
+    differences = differences_on_samples(values[:, [best]], np.delete(values, best, axis=1)).T
     alpha = (1 - STAYS) / (count * (count - 1) / 2)
     if not min(map(_effect, differences)) * np.sqrt(n) > _upper_t(alpha / 2, n - 1):
         return None

@@ -12,7 +12,7 @@ from harness.results.numbers import one_figure
 from harness.results.one_vote import rank_as
 from harness.results.reliability import RELIABLE_ALPHA, krippendorff_alpha, split_half
 from harness.results.sample_size import enough_samples, samples_range
-from harness.results.ties import difference
+from harness.results.ties import differences_on_samples
 
 
 def reliability(matrices: Iterable[Matrix], controls: Collection[str] = ()) -> pd.DataFrame:
@@ -78,7 +78,7 @@ def _samples_to_separate(values: pd.DataFrame) -> dict[str, float]:
     names, order = ("needed", "needed_low", "needed_high"), values.mean().sort_values(ascending=False).index
     if len(order) < 2 or len(values) < 2:
         return dict.fromkeys(names, float("nan"))
-    differences = difference(values[order[0]].to_numpy(), values[order[1]].to_numpy())
+    differences = differences_on_samples(values[order[0]].to_numpy(), values[order[1]].to_numpy())
     if not np.ptp(differences) > 0:
         return dict.fromkeys(names, float("nan"))
     found = samples_range(differences)

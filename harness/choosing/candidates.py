@@ -15,7 +15,7 @@ from harness.errors import UserError
 from harness.registry import EXPLAINERS
 from harness.removal.background import DEFAULT_BASELINE, USUAL_ROWS
 from harness.results.numbers import significant
-from harness.results.ties import difference
+from harness.results.ties import differences_on_samples
 
 # The controls that are compared in every choice, where they apply.
 CONTROLS = ("random", "blurred_random", "input_magnitude", "edge", "center")
@@ -198,7 +198,7 @@ def why_no_score(measured: Measured, label: str, scores: np.ndarray | None) -> s
 def _same_scores(first: str, second: str, measured: Measured, metrics: Sequence[str]) -> bool:
     """Whether two explainers have the same scores, but for rounding, on all samples by all metrics."""
     pairs = [(measured.values.get((first, name)), measured.values.get((second, name))) for name in metrics]
-    return all(a is None if b is None else a is not None and not difference(a, b).any() for a, b in pairs)
+    return all(a is None if b is None else a is not None and not differences_on_samples(a, b).any() for a, b in pairs)
 
 
 def _flaw(audit: Mapping[str, Any]) -> str:

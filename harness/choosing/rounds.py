@@ -12,7 +12,7 @@ from harness.choosing.measuring import Measured, Measuring, Part
 from harness.choosing.prices import Prices
 from harness.choosing.race import Drop, Race
 from harness.choosing.split import FIRST_ROUND
-from harness.results.ties import difference
+from harness.results.ties import differences_on_samples
 
 LEAST_WITH_DEAR = 48  # samples up to which the race goes on where a dear explainer has entered
 LEAST_TO_JUDGE = 24  # samples after which a race that will not decide anything more is ended
@@ -198,7 +198,7 @@ class Rounds:
                 its = self.scores[other].dropna().to_numpy()
                 if other in self.left or len(own) < ALIKE or len(own) != len(its):
                     continue
-                if not difference(own, its).any():
+                if not differences_on_samples(own, its).any():
                     self.left[name] = f"scores the same as {other} on all {len(own)} samples, which stands for both"
                     self.alike[name] = other
                     self.race.withdraw(name)

@@ -19,7 +19,7 @@ from harness.choosing.noise_ladder import LEVELS, half_of_each, noise_ladder
 from harness.choosing.power import Planned, Step
 from harness.engine.selection import Chosen
 from harness.results.statistics import interval, side_of
-from harness.results.ties import difference
+from harness.results.ties import differences_on_samples
 
 CONTRAST = ((0, 4, 2.0), (1, 3, 1.0))  # of a straight line down the ladder: steps, and the weight of their difference
 MISTAKES = 0.05  # probability of trusting one of the metrics although its ladder does not fall
@@ -149,7 +149,7 @@ def _first_to_last(ladder: np.ndarray) -> Step:
 
 def _fall(ladder: np.ndarray, upper: int, lower: int) -> np.ndarray:
     """By how much a step of a ladder (n, levels) is above another one (n,); 0 where they are equal but for rounding."""
-    return difference(ladder[:, upper], ladder[:, lower])
+    return differences_on_samples(ladder[:, upper], ladder[:, lower])
 
 
 def _judged_metric(
@@ -166,7 +166,7 @@ def _judged_metric(
     falls = _one_sided(slope, larger=LARGER_ERROR)
     steps = range(len(LEVELS) - 1)
     rising = [place for place in steps if _one_sided(_fall(ladder, place + 1, place)[whole]) < RISES]
-    apart = np.empty(0) if noise is None else difference(ladder[:, -1], noise)[whole]
+    apart = np.empty(0) if noise is None else differences_on_samples(ladder[:, -1], noise)[whole]
     itself = interval(apart, level=1 - RISES)
     drops, means = _fall(ladder, 0, -1)[whole], tuple(map(float, ladder[whole].mean(0)))
     drop, reason = (float(drops.mean()), *map(float, interval(drops))), ""

@@ -15,7 +15,14 @@ from harness.results.matrices import Matrix
 from harness.results.reliability import krippendorff_alpha, signs_of_pairs, split_half, stability, taus
 from harness.results.sample_size import enough_samples
 from harness.results.statistics import cell_ranks
-from harness.results.ties import EQUAL, are_one_number, difference, score_levels
+from harness.results.ties import (
+    EQUAL,
+    are_one_number,
+    difference,
+    differences_of_columns,
+    differences_on_samples,
+    score_levels,
+)
 
 SEED = int(os.environ["HARNESS_TEST_SEED"])
 NAMES = list("abcd")
@@ -82,6 +89,37 @@ OF_MEANS = ("ranks of cells", "tau")  # that do not see the samples, whose size 
 def test_what_is_equal_but_for_rounding_is_told_as_equal(what, level):
     scores = draws(level=level)
     np.testing.assert_allclose(TOLD[what](scores), TOLD[what](exact(scores)), rtol=1e-5, atol=1e-5)
+
+
+def near_zero(n=30, share=0.5):
+    """Scores (n, 4) of order 1 that are 0 but for rounding, by 1e-8 or 3e-8, on a share of the samples."""
+    generator = np.random.default_rng(SEED)
+    scores = generator.normal(size=(n, 4)) + [3, 3, 2, 0]
+    scores[:, 1] = scores[:, 0]
+    scores[: int(share * n)] = 0
+    return scores, scores + generator.choice([1e-8, 3e-8], (n, 4)) * (scores == 0)
+
+
+@pytest.mark.parametrize("what", [what for what in TOLD if what not in OF_MEANS])
+def test_scores_that_are_0_but_for_the_rounding_of_those_of_other_samples_are_equal(what):
+    exactly, rounded = near_zero()
+    np.testing.assert_allclose(TOLD[what](rounded), TOLD[what](exactly), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-9, 1e9])
+@pytest.mark.parametrize("what", [what for what in TOLD if what != "enough samples"])
+def test_a_metric_of_any_scale_is_told_apart_as_one_of_order_1(what, scale):
+    scores = draws(level=1.0) + [0, 1, 2, 3]
+    np.testing.assert_allclose(TOLD[what](scale * scores), TOLD[what](scores), rtol=1e-5, atol=1e-5)
+    assert all_pairs(matrix(scale * scores)).differs("a", "d")
+
+
+def test_neither_a_rare_sample_nor_another_explainer_makes_scores_equal():
+    scores = np.random.default_rng(SEED).normal(size=(20, 3)) + [1, 2, 1e12]
+    scores[0, :2] = 1e12, -1e12
+    found = differences_of_columns(scores, np.array([0]), np.array([1]))[:, 0]
+    np.testing.assert_array_equal(found, scores[:, 0] - scores[:, 1])
+    np.testing.assert_array_equal(found, differences_on_samples(scores[:, 0], scores[:, 1]))
 
 
 def test_levels_are_dense_ranks_where_nothing_is_rounded():
