@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from harness.batch import Batch, Scores
+from harness.metrics._sets import rounding
 from harness.metrics._similarity import pearson, with_reason
 from harness.predictor import pick
 from harness.registry import metric
@@ -50,9 +51,10 @@ def average_increase(batch: Batch, *, baseline: BaselineName | Tensor = "zero") 
     """Whether the probability rises when the image is multiplied by its map (increase in confidence of Grad-CAM++:
     Chattopadhay et al. 2018, 1710.11063).
 
-    1 where O > Y, else 0; the mean over samples is the paper's rate of increase in confidence (in percent there).
-    Higher is better. NaN where the positive part of the map is the same everywhere, and where O is not a number; a rise
-    from a Y of 0 is one, unlike a share of it. NotApplicable as for ``average_drop``.
+    1 where O > Y, else 0; a rise within the rounding of single precision is none. The mean over samples is the paper's
+    rate of increase in confidence (in percent there). Higher is better. NaN where the positive part of the map is the
+    same everywhere, and where O is not a number; a rise from a Y of 0 is one, unlike a share of it. NotApplicable as
+    for ``average_drop``.
 
     >>> maps = torch.stack([corner.float(), torch.zeros(1, 4, 4)])
     >>> maps[1, 0, 3, 3] = 1
@@ -61,7 +63,8 @@ def average_increase(batch: Batch, *, baseline: BaselineName | Tensor = "zero") 
     [0.0, 0.0]
     """
     before, after, weights = _probabilities(batch, baseline)
-    rises = (after > before).double().masked_fill(after.isnan() | before.isnan(), float("nan"))
+    least = rounding(before) + before * rounding(batch.samples.clean("logit").double())
+    rises = (after - before > least).double().masked_fill(after.isnan() | before.isnan(), float("nan"))
     return _where_weighted(rises, weights)
 
 

@@ -25,6 +25,7 @@ from harness.samples import Samples
 from harness.task import Score
 
 # Shares of the whole attribution above which a part counts as important: those of the authors' code.
+SAME_MAP = 1e-5  # of the largest sum over a part: by so much two explanations of the same map differ
 IMPORTANT_SHARES = torch.linspace(0.01, 0.5, 80, dtype=torch.float64)
 
 
@@ -149,7 +150,7 @@ def target_sensitivity(
     first = gap.masked_fill(~groups.present, float("-inf")).argmax(1)
     second = gap.masked_fill(~groups.present, float("inf")).argmin(1)
     maps = [batch.attributions, other_class_maps(batch, "runner_up", 1)[:, 0]]
-    lead = groups.sums(maps[0]) - groups.sums(maps[1])
+    lead = difference_of_maps(*(groups.sums(each) for each in maps))
     at = lambda values, part: values.gather(1, part[:, None])[:, 0]
     values = ((at(lead, first) > 0).double() + (at(lead, second) < 0).double()) / 2
     apart = (at(drops[..., 0], first) > at(drops[..., 0], second)) & (
@@ -158,6 +159,15 @@ def target_sensitivity(
     usable = apart & ~(drops.isnan().any(2) & groups.present).any(1) & lead.isfinite().all(1)
     reason = "no two parts tell the classes apart, or an output or a map is not finite"
     return with_reason(values.masked_fill(~usable, float("nan")), reason)
+
+
+def difference_of_maps(first: Tensor, second: Tensor) -> Tensor:
+    """The sums over parts (N, G) of one map less those of another; 0 where they are within ``SAME_MAP`` of the largest.
+
+    A map that ignores the class is the same for both but for rounding, since the two are explained in other batches.
+    """
+    lead, largest = first - second, torch.maximum(first.abs(), second.abs()).amax(1, keepdim=True)
+    return lead.masked_fill(lead.abs() <= SAME_MAP * largest, 0)
 
 
 def _drops(samples: Samples, removal: PartRemoval) -> tuple[Groups, Tensor]:

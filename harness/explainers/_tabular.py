@@ -5,6 +5,7 @@ Random draws depend on the seed alone, and results on the seed and the training 
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -88,6 +89,18 @@ class Table:
     def values(self) -> np.ndarray:
         """The inputs as float64, for libraries that work on the CPU."""
         return self.inputs.double().cpu().numpy()
+
+    @cached_property
+    def units(self) -> np.ndarray:
+        """The power of two up to the range of each number in the rows, (D,) float64; 1 where it does not vary."""
+        span = np.ptp(self.values, axis=0)
+        return np.where(span > 0, np.ldexp(1.0, np.frexp(span)[1] - 1), 1.0)
+
+    @property
+    def values_in_units(self) -> np.ndarray:
+        """``values`` in ``units``, for libraries that take small differences for none: scikit-learn's trees those of at
+        most 1e-7, so that they would not see a column of nanometres."""
+        return self.values / self.units
 
     @property
     def single(self) -> bool:

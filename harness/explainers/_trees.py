@@ -40,9 +40,13 @@ def satisfied(conditions: tuple[Condition, ...], x: np.ndarray) -> np.ndarray:
     return met
 
 
-def in_words(conditions: tuple[Condition, ...], names: tuple[str, ...]) -> str:
-    """Conditions as ``if age > 40 and dose <= 1.5``; ``otherwise`` where there are none."""
-    parts = [f"{names[each.column]} {'>' if each.above else '<='} {each.threshold:.4g}" for each in conditions]
+def in_words(conditions: tuple[Condition, ...], names: tuple[str, ...], units: np.ndarray) -> str:
+    """Conditions as ``if age > 40 and dose <= 1.5``; ``otherwise`` where there are none.
+
+    The thresholds are in ``units`` (D,) of the columns.
+    """
+    threshold = lambda each: f"{each.threshold * units[each.column]:.4g}"
+    parts = [f"{names[each.column]} {'>' if each.above else '<='} {threshold(each)}" for each in conditions]
     return f"if {' and '.join(parts)}" if parts else "otherwise"
 
 

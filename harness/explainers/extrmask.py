@@ -12,6 +12,7 @@ from harness.option_types import Count, NotNegative
 from harness.randomness import uniform
 from harness.registry import explainer
 from harness.removal.baselines import BaselineName
+from harness.removal.scales import power_of_two
 from harness.samples import Samples
 from harness.task import Score
 
@@ -64,7 +65,8 @@ def extrmask(
     def work(rows: Tensor) -> Tensor:
         masks = parameter(inputs, START, len(rows), *inputs.shape[1:])
         own, base = inputs[rows].to(masks), removed[rows].to(masks)
-        scale = (own - base).square().mean(2, keepdim=True).sqrt()
+        unit = power_of_two(own - base, (2,))
+        scale = ((own - base) / unit).square().mean(2, keepdim=True).sqrt() * unit
         scale = scale.where(scale > 0, 1)
         net = NETWORKS[network](keys[rows], (own - base) / scale)
 

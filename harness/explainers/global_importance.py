@@ -55,7 +55,7 @@ def _values_of_columns(table: Table) -> tuple[np.ndarray, np.ndarray]:
     A column is a category if it is several numbers, or if its values repeat (``values_repeat``): its number is the
     place among its distinct rows. NotApplicable where a column's several numbers hardly repeat.
     """
-    values, single, categories = table.values, [], []
+    values, single, categories = table.values_in_units, [], []
     for column, name in enumerate(table.names):
         own = values[:, table.columns == column]
         kinds, place = np.unique(own, axis=0, return_inverse=True)

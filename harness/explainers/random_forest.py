@@ -38,7 +38,7 @@ def _forest(
     split: HeldOutRows,
 ) -> Tensor:
     table = training_table(context, split.rows)
-    x, y = table.values, table.response(labels)
+    x, y = table.values_in_units, table.response(labels)
     fit, held = table.split_for(y, split.held_out)
     forest = _new_forest(table, trees, depth, columns_per_split).fit(x[fit], y[fit])
     if importance == "impurity":

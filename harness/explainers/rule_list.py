@@ -42,7 +42,7 @@ def _fit_rules(
     model: nn.Module, context: Samples, /, rules: int, depth: int, cover: float, split: HeldOutRows
 ) -> Tensor:
     table = training_table(context, split.rows)
-    x, y = table.values.astype(np.float32), _decisions(table)
+    x, y = table.values_in_units.astype(np.float32), _decisions(table)
     fit, held = table.split_for(y, split.held_out)
     fitted = greedy_rules(x[fit], y[fit], rules, depth, cover, table.random_state("rule list"))
     if len(fitted) == 1:
@@ -150,7 +150,7 @@ def _rule_of_leaf(conditions: tuple[Condition, ...], x: np.ndarray, y: np.ndarra
 
 def _list_in_words(rules: list[DecisionRule], table: Table) -> list[str]:
     return [
-        f"{in_words(rule.conditions, table.number_names)}: class {rule.label} "
+        f"{in_words(rule.conditions, table.number_names, table.units)}: class {rule.label} "
         f"({rule.decided:.0%} of rows, {rule.pure:.0%} of them right)"
         for rule in rules
     ]

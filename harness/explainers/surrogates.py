@@ -86,7 +86,7 @@ def _fit_tree(model: nn.Module, context: Samples, /, depth: int, least: int, fit
     from sklearn.tree import DecisionTreeRegressor
 
     table = training_table(context, split.rows)
-    x, y = table.values.astype(np.float32), tree_responses(table, fit)
+    x, y = table.values_in_units.astype(np.float32), tree_responses(table, fit)
     fitting, held = table.split_for(y, split.held_out)
     state = table.random_state("tree surrogate")
     tree = DecisionTreeRegressor(max_depth=depth, min_samples_leaf=least, random_state=state)
@@ -161,9 +161,8 @@ def _fidelity(table: Table, answers: np.ndarray, right: np.ndarray) -> dict[str,
 
 
 def _tree_in_words(tree: object, table: Table) -> list[str]:
-    return [
-        f"{in_words(conditions, table.number_names)}: {_leaf_in_words(value)}" for conditions, value in leaves(tree)
-    ]
+    words = lambda conditions: in_words(conditions, table.number_names, table.units)
+    return [f"{words(conditions)}: {_leaf_in_words(value)}" for conditions, value in leaves(tree)]
 
 
 def _leaf_in_words(value: np.ndarray) -> str:

@@ -337,3 +337,25 @@ def test_trees_that_split_nowhere_and_permutations_without_effect_are_not_zeros(
         told("random_forest", threshold(0), same, torch.arange(40) % 2, labels="label")
     with pytest.raises(harness.NotApplicable, match="no permutation of any column"):
         told("random_forest", threshold(0), train, held_out=0.001, importance="permutation")
+
+
+OF_TABLES = [name for name, entry in EXPLAINERS.items() if entry.scope == "global" and "table" in entry.modalities]
+
+
+@pytest.mark.parametrize("power", [-60, -30, 60])
+@pytest.mark.parametrize("name", [name for name in OF_TABLES if name != "tree_shap"])
+def test_the_unit_of_a_column_does_not_matter(name, power, seed):
+    """A length in metres or in nanometres: scikit-learn's trees take differences of 1e-7 for none."""
+    net, train, unit = smooth_net(4), torch.randn(90, 4), torch.tensor([2.0**power, 1, 2.0**power, 1])
+    few = {key: value for key, value in {"trees": 5, "repeats": 2}.items() if key in EXPLAINERS[name].options}
+    few |= {"standardise": True} if "standardise" in EXPLAINERS[name].options else {}
+
+    def explained(unit):
+        facts, scaled = harness.Facts(), model(lambda x: net(x / unit))
+        data = harness.Data(train[:3] * unit, torch.tensor([0, 1, 2]), train=train * unit, modality="table")
+        labels = {"train_labels": net(train).argmax(1)}
+        return harness.explain(name, scaled, data, facts=facts, **few, **labels)
+
+    expected = explained(torch.ones(4))
+    per_unit = unit if EXPLAINERS[name].convention == "local" else 1
+    torch.testing.assert_close(explained(unit) * per_unit, expected, rtol=1e-3, atol=1e-5)

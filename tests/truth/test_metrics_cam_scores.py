@@ -155,3 +155,14 @@ def test_what_does_not_fit_is_said():
     number = nn.Sequential(nn.Flatten(), nn.Linear(90, 1))
     with pytest.raises(NotApplicable):
         scores("average_drop", number, inputs, maps, task="regression")
+
+
+def test_a_rise_within_rounding_is_none():
+    """Weights that are 1 but for rounding change the probability up or down by the rounding of sums alone."""
+    net = nn.Sequential(nn.Flatten(), nn.Linear(144, 3)).eval()
+    net[1].weight.data[:, 0] = 0  # of the pixel whose weight is 0
+    inputs, maps = torch.rand(40, 1, 12, 12), 1 - 2e-7 * torch.rand(40, 1, 12, 12)
+    maps[:, 0, 0, 0] = 0
+    before, after = (net(each).softmax(1)[:, 0] for each in (inputs, inputs * maps))
+    assert (after > before).any(), "else the next line could not fail"
+    assert scores("average_increase", net, inputs, maps).values.eq(0).all()

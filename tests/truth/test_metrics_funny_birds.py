@@ -108,3 +108,13 @@ def test_parts_are_taken_away_once_for_all_maps(seed):
 def test_a_drop_of_0_is_refused(seed):
     with pytest.raises(UserError, match="relevant_drop (of .* )?is 0"):
         scores("distractibility", Constant(), draw(SHAPE, seed), draw(SHAPE, seed), options={"relevant_drop": 0.0})
+
+
+def test_a_map_that_ignores_the_class_is_no_less_the_same_for_its_rounding(seed):
+    """The map of the other class is explained in another batch, and differs by the rounding of that."""
+    model, inputs = Interacting(SHAPE, generator(seed)), draw(SHAPE, seed, 12)
+    blind = lambda model, inputs, targets: inputs * (1 + 3e-7 * torch.randn(inputs.shape, generator=generator(seed)))
+    found = scores(
+        "target_sensitivity", model, inputs, inputs, by=explaining(blind, model), options=PARTS, segments=LABELS
+    )
+    assert set(found.values[found.values.isfinite()].tolist()) == {0.0}
