@@ -18,6 +18,7 @@ from torch import Tensor
 from harness.batch import Batch, Scores
 from harness.checks import check_finite, check_model, device_of
 from harness.engine.block import measure_block
+from harness.engine.clean_outputs import clean_outputs
 from harness.engine.explain import Explaining
 from harness.engine.interactions import Interactions, interactions_of
 from harness.engine.present_units import units_of_maps
@@ -288,8 +289,8 @@ def _like_those_judged(judged: Data, stage: Stage, inputs: Tensor | Data, target
             )
         several = stage.output_count > 1
         carried = {name: values.to(stage.device) for name, values in given.carried.items()}
-        logits = stage.predictor.logits(given.inputs.to(stage.device), carried) if several else None
-        targets = logits.argmax(1).cpu() if several else torch.zeros(len(given.inputs), dtype=torch.long)
+        outputs = clean_outputs(stage.predictor, given.inputs.to(stage.device), carried) if several else None
+        targets = outputs.argmax(1) if several else torch.zeros(len(given.inputs), dtype=torch.long)
     return given if targets is None else replace(given, targets=targets)
 
 

@@ -37,6 +37,21 @@ def target_logits(outputs: Tensor, targets: Tensor) -> Tensor:
     return outputs.reshape(-1) if single else outputs.gather(1, targets[:, None])[:, 0]
 
 
+NO_CLASS = -1  # what is predicted by outputs that are not numbers
+UNDECIDED = -2  # what is predicted by outputs that are all the same
+
+
+def predicted_class(outputs: Tensor) -> Tensor:
+    """The class (rows,) of the highest of the outputs (rows, K) of several classes: the one way to read a decision.
+
+    ``NO_CLASS`` where an output is NaN, which ``argmax`` calls the highest number; ``UNDECIDED`` where all outputs are
+    the same, of which ``argmax`` would take the first: neither is a prediction of class 0.
+    """
+    alike = (outputs == outputs[:, :1]).all(1) & (outputs.shape[1] > 1)
+    predicted = outputs.argmax(1).masked_fill(alike, UNDECIDED)
+    return predicted.masked_fill(outputs.isnan().any(1), NO_CLASS)
+
+
 def pick(tracked: Tensor, score: str) -> Tensor:
     """The score (...) named ``logit``, ``probability``, ``log_odds`` or ``output``, from tracked outputs (..., 3).
 

@@ -10,7 +10,7 @@ from harness.batch import Batch, ExplainsAgain
 from harness.checks import first_line
 from harness.errors import NotApplicable
 from harness.metrics._mosaics import IMAGES_AT_ONCE, MosaicLayout, fewer
-from harness.metrics._outputs import output_count
+from harness.metrics._outputs import output_count, predicted_class
 from harness.option_types import Range
 from harness.predictor import pick
 from harness.randomness import integers, uniform
@@ -46,7 +46,7 @@ def training_pool(samples: Samples, needed: int, confidence: float) -> Pool:
     if samples.train is None:
         raise NotApplicable("the other images of a mosaic are training inputs; the data has none (give train=)")
     predictions = samples.for_block(("training predictions",), lambda: training_predictions(samples))
-    sure = (predictions[:, 1] >= confidence).nonzero()[:, 0]
+    sure = ((predictions[:, 0] >= 0) & (predictions[:, 1] >= confidence)).nonzero()[:, 0]
     own = predictions[sure, 0].long()
     images = sure[own.argsort(stable=True)]
     classes, counts = own.sort().values.unique_consecutive(return_counts=True)
@@ -61,7 +61,7 @@ def training_pool(samples: Samples, needed: int, confidence: float) -> Pool:
 
 
 def training_predictions(samples: Samples) -> Tensor:
-    """The predicted class of each training input, and its probability: (R, 2) float64."""
+    """The ``predicted_class`` of each training input, and its probability: (R, 2) float64."""
     parts = samples.train.split(max(IMAGES_AT_ONCE, samples.predictor.chunk))
     return torch.cat([_predicted(samples, part.to(samples.inputs)) for part in parts])
 
@@ -70,8 +70,9 @@ def _predicted(samples: Samples, inputs: Tensor) -> Tensor:
     logits = samples.predictor.logits(inputs)
     if logits.dim() == 1 or logits.shape[1] == 1:
         raise NotApplicable("mosaics show images of different classes, but the model has a single output")
-    classes = logits.argmax(1)
-    return torch.stack([classes, pick(samples.task.track(logits, classes), "probability")], 1).double()
+    classes = predicted_class(logits)
+    sure = pick(samples.task.track(logits, classes.clamp(min=0)), "probability")
+    return torch.stack([classes, sure], 1).double()
 
 
 def draw_mosaics(samples: Samples, pool: Pool, rows: Tensor, side: int, draws: int) -> MosaicLayout:

@@ -7,10 +7,8 @@ from torch import Tensor
 
 from harness.checks import class_count
 from harness.errors import NotApplicable, UserError
-from harness.predictor import picked_not_finite
+from harness.predictor import NO_CLASS, picked_not_finite, predicted_class
 from harness.samples import Samples
-
-NO_CLASS = -1  # what is predicted by outputs that are not numbers
 
 
 def all_outputs(samples: Samples) -> Tensor:
@@ -65,16 +63,11 @@ def decisions_of(samples: Samples, sample: Tensor, build: Callable[[Tensor], Ten
     return outputs_of_rows(samples, sample, build, decision)
 
 
-def predicted_class(outputs: Tensor) -> Tensor:
-    """The class (rows,) of the highest of the outputs (rows, K); ``NO_CLASS`` where one of them is NaN.
-
-    ``argmax`` calls NaN the highest number, so that outputs that predict nothing would count as a prediction.
-    """
-    return outputs.argmax(1).masked_fill(outputs.isnan().any(1), NO_CLASS)
-
-
 def same_class(first: Tensor, second: Tensor) -> Tensor:
-    """Whether two predicted classes are the same: 1 or 0 in float64, NaN where one of them is ``NO_CLASS``."""
+    """Whether two predicted classes are the same: 1 or 0 in float64, NaN where one of them is ``NO_CLASS``.
+
+    ``UNDECIDED`` is the same as itself and as no class.
+    """
     return (first == second).double().masked_fill((first == NO_CLASS) | (second == NO_CLASS), float("nan"))
 
 
@@ -97,7 +90,7 @@ def noted_if_not_finite(values: Tensor) -> Tensor:
 
 
 def predicted_for_training(samples: Samples, inputs: Tensor) -> Tensor:
-    """The class (R,) that the model predicts for training inputs (R, ...); UserError where it predicts none."""
+    """The ``predicted_class`` (R,) of training inputs (R, ...); UserError where an output is not a number."""
     predicted = predicted_class(samples.predictor.logits(inputs))
     if (predicted == NO_CLASS).any():
         raise UserError("the model's outputs for train hold NaN, expected numbers")

@@ -11,7 +11,7 @@ from torch import Tensor
 from harness.batch import Batch, ExplainsAgain
 from harness.errors import NotApplicable
 from harness.guards import ModelGuard
-from harness.metrics._outputs import NO_CLASS, predicted_class
+from harness.metrics._outputs import predicted_class
 from harness.metrics._weights import grouped, layers, redrawn
 from harness.option_types import Seed, SizeOrZero
 from harness.samples import Samples
@@ -109,7 +109,8 @@ def random_models(samples: Samples, how: Randomisation) -> Generator[None, None,
 def _on_current_weights(batch: Batch, explained_class: str, compute: Callable[[Explain, Samples], Tensor]) -> Tensor:
     """What ``compute(explain, samples)`` gives (N, ...) on the model with its present weights.
 
-    NaN for samples of which the class is explained that the model predicts, but it predicts none.
+    NaN for samples of which the class is explained that the model predicts, but it predicts none: an output is not a
+    number, or all are the same.
     """
     live = batch.samples.live()
     if explained_class == "fixed":
@@ -117,4 +118,4 @@ def _on_current_weights(batch: Batch, explained_class: str, compute: Callable[[E
     predicted = predicted_class(live.model_outputs().view(len(live), -1))
     live = replace(live, targets=predicted.clamp(min=0))
     found = compute(explainer_on(batch, live), live)
-    return found.masked_fill((predicted == NO_CLASS).view(-1, *[1] * (found.dim() - 1)), float("nan"))
+    return found.masked_fill((predicted < 0).view(-1, *[1] * (found.dim() - 1)), float("nan"))

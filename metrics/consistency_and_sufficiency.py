@@ -24,6 +24,7 @@ from harness.metrics._outputs import (
 from harness.metrics._similarity import with_reason
 from harness.option_types import Count, NotNegative, Several, SomeShare
 from harness.ordering import ranks, tied_share
+from harness.predictor import UNDECIDED
 from harness.randomness import permutations, stream
 from harness.registry import metric
 from harness.samples import Samples
@@ -152,7 +153,10 @@ def _agreeing(inputs: Tensor, train: Tensor, chosen: Tensor, closeness: float) -
 
 
 def _training_samples(batch: Batch, rows: int) -> Samples:
-    """Training inputs as samples, at most ``rows``, each with the class that the model predicts for targets."""
+    """Training inputs as samples, at most ``rows``, each with the class that the model predicts for targets.
+
+    Those for which it predicts none, since all outputs are the same, are left out.
+    """
     samples = batch.samples
     if samples.train is None:
         raise NotApplicable("compares with training inputs; the data has none (give train=)")
@@ -167,7 +171,11 @@ def _with_predictions(samples: Samples, rows: int) -> Samples:
         key = stream(torch.zeros(1, dtype=torch.long), samples.seed, "training inputs to compare with")
         train = train[permutations(key, 1, len(train))[0, 0, :rows].sort().values.to(train.device)]
     inputs = train.to(samples.inputs)
-    return samples.other_inputs(inputs, predicted_for_training(samples, inputs))
+    predicted = predicted_for_training(samples, inputs)
+    known = predicted != UNDECIDED
+    if not known.any():
+        raise NotApplicable("the model decides for no class on any training input: its outputs are all the same")
+    return samples.other_inputs(inputs[known], predicted[known])
 
 
 def _share_of_same_class(batch: Batch, others: Samples, alike: Tensor) -> Tensor:

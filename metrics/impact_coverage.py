@@ -14,6 +14,7 @@ from harness.metrics._outputs import NO_CLASS, decisions_of, is_predicted, same_
 from harness.metrics._similarity import with_reason
 from harness.option_types import Count, InnerShare
 from harness.ordering import ranks, tied_share
+from harness.predictor import UNDECIDED
 from harness.randomness import integers
 from harness.registry import metric
 from harness.removal.baselines import BaselineName
@@ -174,7 +175,9 @@ def _first_changing_draw(
     sample, draw = every.repeat_interleave(draws), torch.arange(draws, device=every.device).repeat(len(samples))
     clean = samples.shared("predicted", lambda: decisions_of(samples, every, lambda rows: samples.inputs[rows]))
     patched = decisions_of(samples, sample, lambda rows: patches.paste(sample[rows], draw[rows]))
-    kept_class, remove = same_class(patched, clean[sample]), samples.joint().remover(baseline)
+    # A patch that leaves the model without a decision gives no class to explain.
+    kept_class = same_class(patched, clean[sample]).masked_fill(patched == UNDECIDED, 1)
+    remove = samples.joint().remover(baseline)
     kept = lambda rows: remove(sample[rows], ~patches.area(sample[rows], draw[rows]))
     rest = (kept_class == 0).nonzero()[:, 0]
     if len(rest):

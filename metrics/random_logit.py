@@ -13,6 +13,7 @@ from harness.metrics._similarity import similarity_of, similarity_unit, ssim, wi
 from harness.option_types import Count
 from harness.randomness import permutations
 from harness.registry import metric
+from harness.samples import Samples
 
 
 @metric(
@@ -58,7 +59,10 @@ def random_logit(
 
 
 def other_class_maps(batch: Batch, other: str, draws: int) -> Tensor:
-    """The explainer's maps of other classes than the target (N, classes, *units), made once per explainer."""
+    """The explainer's maps of other classes than the target (N, classes, *units), made once per explainer.
+
+    NaN where the runner-up is not known, because an output is not a number.
+    """
     batch.need_explainer()
     classes = other_classes(batch, other, draws)
 
@@ -67,7 +71,11 @@ def other_class_maps(batch: Batch, other: str, draws: int) -> Tensor:
         samples = replace(batch.samples.take(rows), targets=classes.flatten(), facts=None, output_cache=None)
         return batch.reduced(batch.explain(samples)).view(*classes.shape, *batch.units.shape)
 
-    return batch.remember(("maps of other classes", other, classes.shape[1]), make)
+    maps = batch.remember(("maps of other classes", other, classes.shape[1]), make)
+    if other != "runner_up":
+        return maps
+    unknown = _beside_target(batch.samples).isnan().any(1)
+    return maps.masked_fill(unknown.view(-1, *[1] * (maps.dim() - 1)), float("nan"))
 
 
 def other_classes(batch: Batch, other: str, draws: int) -> Tensor:
@@ -77,9 +85,14 @@ def other_classes(batch: Batch, other: str, draws: int) -> Tensor:
     if count < 2:
         raise NotApplicable("the model has a single output, so there is no other class")
     if other == "runner_up":
-        return all_outputs(samples).scatter(1, samples.targets[:, None], float("-inf")).argmax(1, keepdim=True)
+        return _beside_target(samples).argmax(1, keepdim=True)
     drawn = permutations(samples.stream("other class"), 1, count - 1)[:, 0, :draws]
     return drawn + (drawn >= samples.targets[:, None])
+
+
+def _beside_target(samples: Samples) -> Tensor:
+    """The outputs (N, classes) of the inputs, minus infinity at the targets."""
+    return all_outputs(samples).scatter(1, samples.targets[:, None], float("-inf"))
 
 
 def _either_sign(first: Tensor, second: Tensor) -> Tensor:

@@ -115,6 +115,8 @@ def roar(
         return Scores(torch.full((len(batch),), math.nan, dtype=torch.float64), reason=AT_CHANCE)
     pairs = zip([whole, *models], [samples.inputs, *partial(samples, maps)], strict=True)
     curve = torch.stack([_accuracy_of(samples, each, inputs) for each, inputs in pairs], 1)
+    predicted = predicted_class(all_outputs(samples))
+    curve = curve.masked_fill(is_predicted(predicted, predicted).isnan()[:, None], math.nan)  # whose map is not known
     return with_reason(curve[:, 1:].mean(1), NO_NUMBER, curves=curve, tied=tied_share(maps.flatten(1)))
 
 
@@ -155,9 +157,10 @@ def idsds(
 
 
 def _own_maps(batch: Batch) -> Tensor:
-    """The maps (N, *units) of the class that the model predicts: the given ones where that is the explained class."""
-    predicted = all_outputs(batch.samples).argmax(1)
-    other = (predicted != batch.targets).nonzero()[:, 0]
+    """The maps (N, *units) of the class that the model predicts: the given ones where that is the explained class, and
+    where it predicts none."""
+    predicted = predicted_class(all_outputs(batch.samples))
+    other = ((predicted != batch.targets) & (predicted >= 0)).nonzero()[:, 0]
     if not len(other):
         return batch.attributions
     again = replace(batch.samples.live().take(other), targets=predicted[other])
@@ -168,7 +171,7 @@ def _training_maps(batch: Batch, train: Samples) -> Tensor:
     """The explainer's maps (R, *units) of the training inputs, for the classes that the model predicts."""
 
     def explain() -> Tensor:
-        predicted = predicted_for_training(train, train.inputs)
+        predicted = predicted_for_training(train, train.inputs).clamp(min=0)  # where all are the same, any will do
         return check_finite(batch.explain(replace(train.live(), targets=predicted)))
 
     return batch.reduced(batch.for_explainer("maps of the training inputs", explain))

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.errors import NotApplicable
+from harness.errors import NotApplicable, UserError
 from harness.explainers._at_layer import MapLayer, mapped
 from harness.explainers._cavs import standing_in
 from harness.explainers._concepts import RANDOM
-from harness.explainers._tabular import checked_labels, drawn_rows
+from harness.explainers._tabular import check_rows, checked_labels, drawn_rows
+from harness.predictor import UNDECIDED, predicted_class
 from harness.samples import Samples
 
 
@@ -42,20 +43,29 @@ def _positive_shares(
     for some in chosen.split(max(1, context.predictor.chunk)):
         inputs = context.train[some].to(context.inputs)
         classes, outputs = _classes_of_images(context, inputs, some, labels)
-        slopes = mapped(model, layer, standing_in(context, inputs), lambda _, g: g.flatten(1) @ directions.T, classes)
-        members = F.one_hot(classes, outputs).double()
+        of_some = classes.clamp(min=0)
+        slopes = mapped(model, layer, standing_in(context, inputs), lambda _, g: g.flatten(1) @ directions.T, of_some)
+        if not slopes.isfinite().all():
+            raise UserError("the gradients of the model's outputs for train hold NaN or infinite values")
+        members = F.one_hot(of_some, outputs).double() * (classes != UNDECIDED)[:, None]
         positive.append(members.T @ (slopes > 0).double())
         count.append(members.sum(0))
     total = torch.stack(count).sum(0)
+    if not total.any():
+        raise NotApplicable("the model decides for no class on any training image: its outputs are all the same")
     shares = torch.stack(positive).sum(0) / total.clamp(min=1)[:, None]
     return dict(zip(vectors, shares.split(len(directions) // len(vectors), 1), strict=True)), total
 
 
 def _classes_of_images(context: Samples, inputs: Tensor, rows: Tensor, labels: str) -> tuple[Tensor, int]:
-    """The class of each training image numbered ``rows``, on the device, and the number of classes."""
+    """The class of each training image numbered ``rows``, on the device, and the number of classes.
+
+    ``UNDECIDED`` where the model predicts none; UserError for outputs that are not finite, whatever the labels are.
+    """
     logits = context.predictor.logits(inputs).view(len(rows), -1)
+    check_rows(inputs, logits)
     if labels == "predicted" or logits.shape[1] == 1:
-        return logits.argmax(1), logits.shape[1]
+        return predicted_class(logits), logits.shape[1]
     if context.train_labels is None:
         raise NotApplicable(
             "labels=label needs the labels of the training inputs, the data has none (give train_labels=)"

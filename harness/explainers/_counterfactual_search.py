@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from harness.errors import UserError, unknown
-from harness.explainers._decisions import decided, lead, outputs_of
+from harness.explainers._decisions import decided, lead, outputs_of, own_decisions
 from harness.explainers._diverse import diverse_rows
 from harness.explainers._row_changes import RowChanges
 from harness.option_types import NotNegative, Range
@@ -54,13 +54,13 @@ class RowSearch:
     """Rows of another decision, for a batch of samples.
 
     own    (n,) bool, the decision for each sample: whether its target is predicted
+    known  (n,) bool, whether that is known; no rows are found for the others
     spent  evaluations of the model for each sample (n,)
     """
 
     def __init__(self, context: Samples, changes: RowChanges, wanted: WantedRows) -> None:
         self.context, self.changes, self.wanted = context, changes, wanted
-        outputs = context.model_outputs().view(len(context), -1)
-        self.own = decided(context.task, outputs, context.targets)
+        self.own, self.known = own_decisions(context)
         self.free = wanted.free(changes.rows.names).to(self.own.device)
         self.free_numbers = self.free[changes.columns]
         self.keys = context.stream("counterfactuals")
@@ -77,7 +77,8 @@ class RowSearch:
             pool, usable = torch.cat([kept, population], 1), torch.cat([there, changed], 1)
             kept, there = self._choose(pool, usable, SPARE * self.wanted.alternatives)
         thinned = self._drawn_back(self._thinned(kept, there), there)
-        return self._choose(thinned, there, self.wanted.alternatives)
+        chosen, there = self._choose(thinned, there, self.wanted.alternatives)
+        return chosen, there & self.known[:, None]
 
     def _singles(self) -> Tensor:
         """The samples with one column changed, to each of the values that are tried: (n, S, D)."""
@@ -203,7 +204,7 @@ class RowSearch:
     def _outputs(self, rows: Tensor, sample: Tensor) -> Tensor:
         """The model's outputs (rows, K) for rows made of the samples ``sample`` (rows,), which are counted."""
         self.spent += torch.bincount(sample, minlength=len(self.spent))
-        return outputs_of(self.context, sample, lambda chosen: rows[chosen])
+        return outputs_of(self.context, sample, lambda chosen: rows[chosen], self.known)
 
 
 def _taken(pool: Tensor, places: Tensor) -> Tensor:

@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.errors import NotApplicable, UserError
+from harness.errors import NotApplicable
 from harness.explainers._tabular import check_rows, column_names, columns_of_numbers, names_of_numbers
+from harness.predictor import predicted_class
 from harness.removal.background import Background
 from harness.samples import Samples
 from harness.task import Task
@@ -54,12 +55,33 @@ def background_rows(context: Samples, count: int) -> BackgroundRows:
 
 
 def decided(task: Task, outputs: Tensor, targets: Tensor) -> Tensor:
-    """Whether the target (rows,) is predicted, bool: it has the highest output (rows, K), or as an independent label a
-    probability above 1/2.
+    """Whether the target (rows,) is predicted, bool: it is the ``predicted_class`` of outputs (rows, K), or as an
+    independent label has a probability above 1/2.
     """
     if task.independent:
         return task.probabilities(outputs).gather(1, targets[:, None])[:, 0] > 0.5
-    return outputs.argmax(1) == targets
+    return predicted_class(outputs) == targets
+
+
+def own_decisions(context: Samples) -> tuple[Tensor, Tensor]:
+    """Whether each sample's target is predicted, and whether that is known, since its outputs are finite: (n,) bool."""
+    outputs = context.model_outputs().view(len(context), -1)
+    return decided(context.task, outputs, context.targets), outputs.isfinite().all(1)
+
+
+def refuse_unknown(context: Samples, known: Tensor, values: Tensor) -> Tensor:
+    """The attributions (n, C) if all decisions are ``known`` (n,); else NotApplicable, with NaN for the others."""
+    if known.all():
+        return values
+    some = names_of_some(context, ~known)
+    reason = f"the model's outputs are not finite, which is no decision, for sample {some} or changed rows of it"
+    raise NotApplicable(reason, maps=values.masked_fill(~known[:, None], torch.nan))
+
+
+def names_of_some(context: Samples, chosen: Tensor) -> str:
+    """The names of the samples that are ``chosen`` (n,) bool, five of them at most."""
+    names = [str(name) for name, each in zip(sample_names(context), chosen, strict=True) if each]
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} others" if len(names) > 5 else "")
 
 
 def lead(task: Task, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -70,17 +92,17 @@ def lead(task: Task, outputs: Tensor, targets: Tensor) -> Tensor:
     return (own - rival)[:, 0]
 
 
-def outputs_of(context: Samples, sample: Tensor, build: Callable[[Tensor], Tensor]) -> Tensor:
+def outputs_of(context: Samples, sample: Tensor, build: Callable[[Tensor], Tensor], known: Tensor) -> Tensor:
     """The model's outputs (rows, K) for inputs that ``build(rows)`` makes of the samples ``sample`` (rows,).
 
-    UserError where one is NaN, which is no decision.
+    Outputs that are not finite are no decision: they become 0, and ``known`` (n,) bool becomes False for the sample.
     """
     numbers = torch.arange(len(sample), device=sample.device)
     parts = numbers.split(max(1, MOST_NUMBERS_AT_ONCE // context.inputs[0].numel()))
     outputs = torch.cat([context.model_outputs(build(rows), sample[rows]).view(len(rows), -1) for rows in parts])
-    if outputs.isnan().any():
-        raise UserError("the model's outputs for changed rows hold NaN, expected numbers")
-    return outputs
+    lost = ~outputs.isfinite().all(1)
+    known[sample[lost]] = False
+    return outputs.masked_fill(lost[:, None], 0)
 
 
 def decision_in_words(context: Samples, target: int, own: bool) -> str:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from harness.errors import NotApplicable
 from harness.explainers._gradients import gradient_of
 from harness.guards import frozen
-from harness.predictor import check_outputs
+from harness.predictor import check_outputs, predicted_class
 from harness.samples import Samples
 
 
@@ -21,7 +21,7 @@ def class_gradients(
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     """The predicted classes (rows,), all probabilities (rows, K), and gradients (rows, ...) of some of them.
 
-    The class is -1 where a probability is NaN: none is predicted.
+    The classes are those of ``predicted_class``.
 
     ``columns`` are tensors of classes (rows,): there is one gradient for each tensor. Points may be of a higher
     precision than the inputs, so that small steps add up.
@@ -35,4 +35,4 @@ def class_gradients(
         chosen = [shares.gather(1, column[:, None]) for column in columns]
         found = [gradient_of(each, leaf, keep_graph=True) for each in chosen]
     shares = shares.detach()
-    return shares.argmax(1).masked_fill(shares.isnan().any(1), -1), shares, found
+    return predicted_class(shares), shares, found

@@ -37,28 +37,36 @@ def descend(
     propose   the perturbed inputs (rows, ...) that follow from the parameters, and the penalty (rows,) on these, for
               the number of the step
     loss      a number for each row (rows,) from its tracked outputs (rows, 3)
-    masks     the parameter that is cut off at 0 and 1 after every step
+    masks     the parameter (rows, ...) that is cut off at 0 and 1 after every step; at the end it is NaN for the rows
+              that met a loss or a gradient that is not a number
 
     The loss of a row depends on its own parameters alone, so that a result does not depend on the batch.
     """
+    lost = torch.zeros(len(sample), dtype=torch.bool, device=sample.device)
     with frozen(model):
         for step in range(steps):
             points, penalty = propose(step)
-            slopes = _row_gradients(model, context, sample, points, loss)
+            slopes, sound = _row_gradients(model, context, sample, points, loss)
+            lost |= ~sound
+            # A lost row goes on by its penalty alone: parameters of NaN would be given to the model.
+            slopes = slopes.masked_fill(lost.view(-1, *[1] * (slopes.dim() - 1)), 0)
             optimiser.zero_grad()
             ((points * slopes).sum() + penalty.sum()).backward()
             optimiser.step()
             masks.data.clamp_(0, 1)
+    masks.data[lost] = float("nan")
 
 
 def _row_gradients(
     model: nn.Module, context: Samples, sample: Tensor, points: Tensor, loss: Callable[[Tensor], Tensor]
-) -> Tensor:
-    """The gradients (rows, ...) of the rows' losses at these points; the graph of the model ends here."""
+) -> tuple[Tensor, Tensor]:
+    """The gradients (rows, ...) of the rows' losses at these points, and whether these and the loss are numbers
+    (rows,); the graph of the model ends here."""
     leaf = points.detach().to(context.inputs.dtype).requires_grad_()
     outputs = check_outputs(model(leaf.clone()), len(leaf))  # a model may change its input in place
-    tracked = context.task.track(outputs, context.targets[sample])
-    return gradient_of(loss(tracked), leaf).to(points)
+    losses = loss(context.task.track(outputs, context.targets[sample]))
+    gradients = gradient_of(losses, leaf).to(points)
+    return gradients, ~losses.detach().isnan() & gradients.isfinite().flatten(1).all(1)
 
 
 def parameter(like: Tensor, value: float, *shape: int) -> Tensor:

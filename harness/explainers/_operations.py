@@ -138,7 +138,8 @@ def traced(model: nn.Module, inputs: Tensor, rules: Mapping[str, OperationRule])
     """The model's outputs computed with rules, the leaf of their graph with the inputs' values, and the operations.
 
     RuntimeError where the first sample's outputs differ from those of the model without rules: the explanation would be
-    of another function. NotApplicable where the model's own outputs differ from call to call.
+    of another function. Outputs that are not finite may be so with rules too. NotApplicable where the model's own
+    outputs differ from call to call.
     """
     leaf, operations = inputs.detach().clone().requires_grad_(), Operations(rules)
     with operations_visible(model), torch.enable_grad():
@@ -147,9 +148,9 @@ def traced(model: nn.Module, inputs: Tensor, rules: Mapping[str, OperationRule])
             outputs = model(passed)
         with torch.no_grad():
             expected = model(inputs[:1].clone())
-    difference = lambda got: float((got.detach() - expected).abs().max())
+    difference = lambda got: float((got.detach() - expected).masked_fill(_same_value(got, expected), 0).abs().max())
     drift = max(DRIFT, ROUNDINGS * torch.finfo(expected.dtype).eps)
-    allowed, off = drift * float(expected.abs().max()) + 1e-6, difference(outputs[:1])
+    allowed, off = drift * float(expected.nan_to_num(0, 0, 0).abs().max()) + 1e-6, difference(outputs[:1])
     if not off <= allowed:
         with torch.no_grad():
             own = difference(model(inputs[:1].clone()))
@@ -157,6 +158,11 @@ def traced(model: nn.Module, inputs: Tensor, rules: Mapping[str, OperationRule])
             raise NotApplicable(f"the model's outputs differ by {own:.1e} between two calls with the same input")
         raise RuntimeError(f"with the rules the model's output is off by {off:.1e}: they would explain another model")
     return outputs, leaf, operations
+
+
+def _same_value(first: Tensor, second: Tensor) -> Tensor:
+    """Where two tensors have the same value, bool: NaN is the same as NaN, and infinity as itself."""
+    return (first == second) | (first.isnan() & second.isnan())
 
 
 def put_note(tensor: Tensor, about: Any) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from harness.explainers._descent import check_classes, class_gradients
 from harness.explainers._gradients import rows_at_once, zeros_to_sum
 from harness.option_types import ChangeOfInput, Count, NotNegative
+from harness.predictor import NO_CLASS
 from harness.registry import explainer
 from harness.samples import Samples
 
@@ -114,9 +115,8 @@ def mfaba(
             moved = torch.where(_over_axes(going, point), moved, point)
             total -= slope.to(total) * (moved - point)
             point = moved
-        answer[rows] = total.masked_fill(
-            _over_axes(predicted < 0, total), torch.nan
-        )  # the path ends where nobody knows
+        lost = predicted == NO_CLASS  # the path ends where nobody knows
+        answer[rows] = total.masked_fill(_over_axes(lost, total), torch.nan)
         crossed[rows] = (predicted != targets[rows]).to(crossed)
     context.tell(crossed=crossed)
     return answer
@@ -146,8 +146,8 @@ def _descended(
     if step_rule == "sign":
         moved = start + (point - step_size * span * slope.sign() - start).clamp(-reach * span, reach * span)
     else:
-        length = slope.flatten(1).norm(dim=1)
-        unit = slope / _over_axes(length.where(length > 0, 1), slope)
+        length = slope.double().flatten(1).norm(dim=1)  # the squares of a sure model's slopes leave single precision
+        unit = (slope / _over_axes(length.where(length > 0, 1), slope)).to(slope)
         moved = point - 100 * step_size * span * unit
     return moved.clamp(*bounds)
 

@@ -14,6 +14,8 @@ from harness.explainers._decisions import (
     decided,
     decision_in_words,
     outputs_of,
+    own_decisions,
+    refuse_unknown,
     sample_names,
 )
 from harness.explainers._kl_lucb import Arm
@@ -84,7 +86,7 @@ def anchors(
     sizes = torch.from_numpy(np.stack([_values_of_rule(each, len(prepared.rows.names)) for each in searches])).to(
         inputs
     )
-    return sizes * torch.where(drawer.own, 1, -1)[:, None].to(inputs)
+    return refuse_unknown(context, drawer.known, sizes * torch.where(drawer.own, 1, -1)[:, None].to(inputs))
 
 
 class _RowsUnderRules:
@@ -92,8 +94,7 @@ class _RowsUnderRules:
 
     def __init__(self, context: Samples, space: PredicateSpace) -> None:
         self.context, self.space = context, space
-        outputs = context.model_outputs().view(len(context), -1)
-        self.own = decided(context.task, outputs, context.targets)
+        self.own, self.known = own_decisions(context)
         self.keys = context.stream("anchors")
         self.spent = np.zeros(len(context), dtype=int)
 
@@ -115,7 +116,7 @@ class _RowsUnderRules:
         arm = torch.arange(len(arms), device=count.device).repeat_interleave(count)
         number = drawn[arm] + torch.arange(len(arm), device=count.device) - (count.cumsum(0) - count)[arm]
         keys = element(self.keys[sample[arm]], number)
-        outputs = outputs_of(self.context, sample[arm], lambda rows: draws.rows(arm[rows], keys[rows]))
+        outputs = outputs_of(self.context, sample[arm], lambda rows: draws.rows(arm[rows], keys[rows]), self.known)
         same = decided(self.context.task, outputs, self.context.targets[sample[arm]]) == self.own[sample[arm]]
         successes = torch.zeros_like(count).index_add_(0, arm, same.to(count)).tolist()
         for each, more, kept in zip(arms, counts, successes, strict=True):
@@ -142,7 +143,7 @@ def _tell_rules(context: Samples, space: PredicateSpace, searches: list[RuleSear
             {
                 "sample": name,
                 "rule": rule_in_words(search.best.rule, space.rows, values),
-                "decision": decision_in_words(context, int(target), bool(own)),
+                "decision": decision_in_words(context, int(target), bool(own)) if known else "not known",
                 "precision": search.best.rate,
                 "lower_bound": search.best.lower,
                 "coverage": search.coverage(search.best),
@@ -150,10 +151,18 @@ def _tell_rules(context: Samples, space: PredicateSpace, searches: list[RuleSear
                 "without_rule": search.empty.rate,
                 "evaluations": int(spent),
             }
-            for name, search, values, target, own, spent in zip(
-                sample_names(context), searches, context.inputs, context.targets, drawer.own, drawer.spent, strict=True
+            for name, search, values, target, own, known, spent in zip(
+                sample_names(context),
+                searches,
+                context.inputs,
+                context.targets,
+                drawer.own,
+                drawer.known,
+                drawer.spent,
+                strict=True,
             )
         ]
     )
+    rules.loc[~drawer.known.cpu().numpy(), ["precision", "lower_bound", "without_rule"]] = np.nan
     numbers = ("precision", "coverage", "anchored", "evaluations")
     context.tell(rules=rules, **{name: torch.tensor(rules[name].to_numpy(dtype=float)) for name in numbers})

@@ -157,11 +157,32 @@ def captum_gradient_shap(
     )
 
 
+class _FittedToNumbers:
+    """A linear model of captum's that has only NaN as coefficients where an output that it is fitted to is not finite.
+
+    Scikit-learn refuses to fit it to these, which would end the explanation of the other samples too.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model, self.coefficients = model, None
+
+    def fit(self, loader: Any, **options: Any) -> Any:
+        """Fit the model to the batches of a loader, as captum asks it to."""
+        chosen, outputs, _ = loader.dataset.tensors
+        self.coefficients = None if outputs.isfinite().all() else chosen.new_full((1, chosen.shape[1]), float("nan"))
+        return self.model.fit(loader, **options) if self.coefficients is None else None
+
+    def representation(self) -> Tensor:
+        """The coefficients (1, segments)."""
+        return self.model.representation() if self.coefficients is None else self.coefficients
+
+
 def _on_segments(
     method: Any, inputs: Tensor, classes: Tensor | None, context: Samples, removal: CaptumSegments
 ) -> Tensor:
     """The result of one of captum's methods that remove segments, which evaluates one input at a time."""
     units, removed = context.units, context.baseline(removal.baseline)
+    method.interpretable_model = _FittedToNumbers(method.interpretable_model)
     mask = units.expand(context.segments(removal.segments).labels)
     answer = captum_answer(
         lambda: method.attribute(inputs, removed, classes, feature_mask=mask, n_samples=removal.samples)

@@ -6,7 +6,13 @@ from torch import Tensor, nn
 
 from harness.errors import NotApplicable
 from harness.explainers._counterfactual_search import RowSearch, WantedRows
-from harness.explainers._decisions import background_rows, decision_in_words, sample_names
+from harness.explainers._decisions import (
+    background_rows,
+    decision_in_words,
+    names_of_some,
+    refuse_unknown,
+    sample_names,
+)
 from harness.explainers._row_changes import RowChanges
 from harness.option_types import Count
 from harness.registry import explainer
@@ -68,11 +74,11 @@ def counterfactuals(
     share, change = (sizes > 0).sum(1) / count, sizes.sum(1) / count
     values = (share + change / (1 + change) / (2 * count)) * torch.where(search.own, 1, -1)[:, None]
     _tell_rows(context, search, rows, there, sizes)
+    values = refuse_unknown(context, search.known, values.to(inputs))
     if not count.all():
-        missing = [str(name) for name, each in zip(sample_names(context), count, strict=True) if not each]
-        some = ", ".join(missing[:5]) + (f" and {len(missing) - 5} others" if len(missing) > 5 else "")
-        raise NotApplicable(f"no row of another decision was found for sample {some}", maps=values.to(inputs))
-    return values.to(inputs)
+        some = names_of_some(context, count[:, 0] == 0)
+        raise NotApplicable(f"no row of another decision was found for sample {some}", maps=values)
+    return values
 
 
 def _tell_rows(context: Samples, search: RowSearch, rows: Tensor, there: Tensor, sizes: Tensor) -> None:

@@ -92,7 +92,9 @@ def dyna_mask(
         reference = context.intact()[sample] if keep else _tracked(context, sample, series(torch.ones_like(found)))
         excess = (signed(_tracked(context, sample, series(found))) - signed(reference)).view(len(rows), len(areas))
         chosen = _first_sufficient(excess, tolerance)
-        return found.unflatten(0, excess.shape)[torch.arange(len(rows), device=rows.device), chosen]
+        masks_found = found.unflatten(0, excess.shape)[torch.arange(len(rows), device=rows.device), chosen]
+        # Where the loss of an area is not known, neither is which of the areas is the smallest sufficient one.
+        return masks_found.masked_fill(excess.isnan().any(1)[:, None, None], float("nan"))
 
     passes = len(areas) * math.ceil(shape[-1] / STEPS_PER_ROW)
     return torch.cat([*in_chunks(context, work, passes)])

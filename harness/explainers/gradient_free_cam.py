@@ -60,6 +60,7 @@ def score_cam(
     flat = values.flatten(2).amax(2) == values.flatten(2).amin(2)
     masked = context.masked(values.shape[1], _masks(values, context), baseline)
     scores = pick(masked, score).double()
+    scores = scores.masked_fill(scores.isinf(), torch.nan)  # a softmax would give an infinite score the weight 0 or 1
     if softmax:
         shares = scores.masked_fill(flat, -torch.inf).softmax(1)
         weights = shares.where(~flat.all(1, keepdim=True), 0)

@@ -18,7 +18,7 @@ from harness.explainers._tabular import (
     training_table,
 )
 from harness.option_types import Repeats
-from harness.predictor import Predictor
+from harness.predictor import NO_CLASS, Predictor, predicted_class
 from harness.randomness import element, permutations
 from harness.registry import explainer
 from harness.removal.background import global_key
@@ -27,8 +27,9 @@ from harness.task import CLASSES, LOG_PROBABILITY, Task
 
 
 def _error_rate(outputs: Tensor, truth: Tensor, task: Task = CLASSES) -> Tensor:
-    wrong = (outputs.argmax(-1) != truth).double()
-    return wrong.masked_fill(outputs.isnan().any(-1), torch.nan).mean(-1)  # else NaN would count as a class
+    predicted = predicted_class(outputs.flatten(0, -2)).view(outputs.shape[:-1])
+    wrong = (predicted != truth).double()
+    return wrong.masked_fill(predicted == NO_CLASS, torch.nan).mean(-1)
 
 
 def _log_loss(outputs: Tensor, truth: Tensor, task: Task = CLASSES) -> Tensor:

@@ -120,7 +120,8 @@ def test_an_explainer_has_a_finite_map_or_a_reason(explainer, world):
 
 
 class Brittle(nn.Module):
-    """A net that answers NaN to all inputs but those it knows, if it is broken; it notes that it was asked others."""
+    """A net whose outputs are multiplied by ``broken`` for all inputs but those it knows, unless that is None; it notes
+    that it was asked others."""
 
     def __init__(self, net, known, broken, note):
         super().__init__()
@@ -133,16 +134,16 @@ class Brittle(nn.Module):
         other = ~(rows[:, None] == self.known).all(2).any(1)
         if other.any():
             self.note(int(other.sum()))
-            if self.broken:
+            if self.broken is not None:
                 outputs = outputs.clone()
-                outputs[other] = outputs[other] * math.nan  # and so are the gradients
+                outputs[other] = outputs[other] * self.broken  # and so are the gradients
         return outputs
 
 
 class BrittleWorld(World):
     """Six samples that are predicted as the class that is explained, three of each of two classes."""
 
-    def __init__(self, broken=False, shape=SHAPE, knows_train=False):
+    def __init__(self, broken=None, shape=SHAPE, knows_train=False):
         super().__init__(60, shape)
         with torch.no_grad():
             self.model[-1].bias -= self.model(self.data.inputs).mean(0)
@@ -188,7 +189,7 @@ def test_outputs_that_are_not_numbers_give_no_score(metric, options):
     usual = scored_or_refused(entry, options, sound)
     if isinstance(usual, str) or not sound.asked:  # there is nothing to break
         return
-    found = scored_or_refused(entry, options, BrittleWorld(broken=True))
+    found = scored_or_refused(entry, options, BrittleWorld(broken=math.nan))
     if isinstance(found, str):
         assert "nan" in found.lower()
     elif metric in OF_EXPLANATIONS:
@@ -198,6 +199,33 @@ def test_outputs_that_are_not_numbers_give_no_score(metric, options):
         assert found.values.isnan().all() and found.reason == OUTPUTS_NOT_FINITE
 
 
+class Mirrored(nn.Module):
+    """A net of two classes with their places exchanged."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x):
+        return self.net(x).flip(1)
+
+
+@pytest.mark.parametrize(
+    ("metric", "options"), [(name, options) for name in QUALITY for options in EASIER.get(name, [{}])], ids=str
+)
+def test_outputs_that_are_all_the_same_are_no_decision_for_the_first_class(metric, options):
+    """With the two classes exchanged in the model, the data and the targets, every score is as before."""
+    entry, options = METRICS[metric], small(METRICS[metric], **SMALLER) | options
+    here, mirrored = BrittleWorld(0.0), BrittleWorld(0.0)
+    classes = {name: 1 - getattr(here.data, name) for name in ("targets", "labels", "train_labels")}
+    mirrored.model, mirrored.data = Mirrored(here.model).eval(), replace(here.data, **classes)
+    found, other = (scored_or_refused(entry, options, each) for each in (here, mirrored))
+    if isinstance(found, str):
+        assert isinstance(other, str)
+        return
+    torch.testing.assert_close(other.values, found.values, rtol=1e-5, atol=1e-6, equal_nan=True)
+
+
 # They read activations of baselines and of concepts, and no outputs.
 OF_ACTIVATIONS = ("captum_deep_lift", "tcav")
 
@@ -205,11 +233,11 @@ OF_ACTIVATIONS = ("captum_deep_lift", "tcav")
 @pytest.mark.parametrize("explainer", [name for name in EXPLAINERS if name not in OF_ACTIVATIONS])
 def test_outputs_that_are_not_numbers_give_no_map(explainer):
     """The model has an answer for the samples and for training inputs."""
-    here = BrittleWorld(True, SHAPE if "image" in EXPLAINERS[explainer].modalities else (6,), knows_train=True)
+    here = BrittleWorld(math.nan, SHAPE if "image" in EXPLAINERS[explainer].modalities else (6,), knows_train=True)
     try:
         harness.explain(
             explainer, here.model, here.data, **few_steps(explainer) | options_of(EXPLAINERS[explainer], "")
         )
-    except (harness.NotApplicable, ValueError, RuntimeError):  # a map with NaN is an error of the second kind
+    except (harness.NotApplicable, UserError):  # a map with NaN is an error of the second kind
         return
     assert not here.asked
