@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -13,6 +14,7 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Glob
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import RunMode
@@ -234,13 +236,42 @@ def _composing_once(mode_is_typed: bool) -> Iterator[None]:
     It copies all choices whenever it composes, although it copies each again when it reads it. It composes all only to
     see whether a file makes the command a sweep, which is not necessary where that is known (``mode_is_typed``). And
     it composes all jobs of a sweep to see whether one is refused, and each again when it begins.
+
+    Hydra's own sweeper writes its file about a sweep before that, so that it is made to compose all jobs earlier.
     """
     with ExitStack() as changes:
         changes.enter_context(_method_replaced(ConfigStore, "__deepcopy__", lambda self, memo: self))
-        changes.enter_context(_method_replaced(Sweeper, "validate_batch_is_legal", _validate_and_keep))
+        made = Plugins.instantiate_sweeper
+        checking = lambda plugins, **given: _checking_first(made(plugins, **given))
+        changes.enter_context(_method_replaced(Plugins, "instantiate_sweeper", checking))
         if mode_is_typed and Hydra is not None:
             changes.enter_context(_method_replaced(Hydra, "get_mode", lambda *_, **__: None))
         yield
+
+
+def _checking_first(sweeper: Sweeper) -> Sweeper:
+    """A sweeper that keeps what it composes; Hydra's own composes all jobs when it cuts them into batches.
+
+    Nothing has been written by then, so that a sweep which is refused leaves nothing.
+    """
+    split = getattr(sweeper, "split_arguments", None)
+    if split is None:  # a plugin
+        sweeper.validate_batch_is_legal = partial(_validate_and_keep, sweeper)
+    else:
+        sweeper.split_arguments = partial(_split_and_validated, sweeper, split)
+        sweeper.validate_batch_is_legal = lambda batch: None
+    return sweeper
+
+
+def _split_and_validated(
+    sweeper: Sweeper, split: Callable[..., list[list[list[str]]]], overrides: Sequence[Any], batch_size: int | None
+) -> list[list[list[str]]]:
+    """The jobs of a sweep in batches, as Hydra's ``split`` makes them, after all of them have been composed."""
+    if batch_size is not None and batch_size < 1:
+        raise UserError(f"hydra.sweeper.max_batch_size is {batch_size}, expected 1 or more")
+    batches = split(overrides, batch_size)
+    _validate_and_keep(sweeper, [job for batch in batches for job in batch])
+    return batches
 
 
 def _validate_and_keep(sweeper: Sweeper, batch: Sequence[Sequence[str]]) -> None:

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from hydra._internal.hydra import Hydra
 from hydra.core.config_store import ConfigStore
-from hydra.plugins.sweeper import Sweeper
+from hydra.core.plugins import Plugins
 
 from harness import conf
 from harness.cli import groups, hydra_config
@@ -333,6 +333,22 @@ def test_a_mistake_is_told_in_one_line_that_names_the_choices(mistake, capsys):
         assert part in line[0]
 
 
+@pytest.mark.parametrize("batch", [[], ["hydra.sweeper.max_batch_size=1"]], ids=["", "in batches"])
+@pytest.mark.parametrize(
+    ("swept", "told"),
+    [
+        ("explainer=glob(nothing*)", "this sweep has no jobs"),
+        ("protocol.seed=range(3,3)", "this sweep has no jobs"),
+        ("explainer.saliency.nothing=1,2", "nothing"),
+        ("hydra.sweeper.max_batch_size=0", "max_batch_size is 0, expected 1 or more"),
+    ],
+)
+def test_a_sweep_that_is_refused_says_so_in_one_line_and_writes_nothing(swept, told, batch, capsys):
+    assert run("-m", "explainer=saliency", "metric=sparseness", *batch, swept) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and told in err and not list(Path().iterdir())
+
+
 def test_list_explainers_says_in_a_line_what_each_one_declares(capsys):
     assert harness("list", "explainers", "deep_lift_shap", "random") == 0
     lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
@@ -409,7 +425,7 @@ def test_composing_once_gives_what_hydra_composes_and_leaves_it_as_it_was(monkey
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nhydra: {mode: MULTIRUN}\n")
     small = ["model=digits_cnn", "dataset=digits", "metric=srg", "run=x"]
-    before = Sweeper.validate_batch_is_legal, Hydra.get_mode
+    before = Plugins.instantiate_sweeper, Hydra.get_mode
     for words, jobs in (
         (["explainer=saliency"], 1),
         (["-m", "explainer=saliency", "protocol.seed=1,0,1"], 3),
@@ -422,7 +438,7 @@ def test_composing_once_gives_what_hydra_composes_and_leaves_it_as_it_was(monkey
             changes.setattr(hydra_config, "_composing_once", lambda mode_is_typed: nullcontext())
             assert hydra_config.for_each_job([*words, *small], plain.append) == 0
         assert once == plain and len(once) == jobs
-        assert (Sweeper.validate_batch_is_legal, Hydra.get_mode) == before
+        assert (Plugins.instantiate_sweeper, Hydra.get_mode) == before
         assert "__deepcopy__" not in vars(ConfigStore)
 
 

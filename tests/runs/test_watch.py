@@ -412,7 +412,7 @@ def test_a_launch_as_the_harness_writes_it_is_known_while_all_its_jobs_wait(conf
         "harness.launching.launchers.launch_function", lambda launcher: lambda jobs, settings, reports: reports.ready()
     )
     (tmp_path / "night" / "config").mkdir(parents=True)
-    (tmp_path / "night" / "config" / "multirun.yaml").touch()  # Hydra writes it before it composes the jobs
+    (tmp_path / "night" / "config" / "multirun.yaml").touch()  # Hydra writes it before the first job
     config["runtime"] |= {"control": False, "quiet": True}
     launch = Launch([])
     for label, settings in config["explainer"].items():
