@@ -2,7 +2,8 @@
 
 The token tells a message from what an item writes to a descriptor that is not its own.
 
-at       the work that begins: stage (empty: no item is at work), label, and the files of announcement and output
+at       the work that begins: stage (empty: no item is at work), label, the files of announcement and output, and of
+         a shard or round the folder of the whole run
 say      a line of progress           status   what is being done, for a terminal; null for nothing
 print    a part of the result         trace    an error of the harness itself
 alive    a sign of life               done     the job's exit status, and whether anything was measured
@@ -145,7 +146,7 @@ class Watched:
     channel   tells the supervisor what is done
     owner     the supervisor's process
     tried     folder of a run, shard or round -> cells that this command has tried there, in an earlier process: all
-              parts of a run have the same cells
+              parts of a run have the same cells. That of the whole run has those that ended a process in a part of it
     stopped   the folder in which the process before this one has stopped; "" for the first process of a command
     measured  whether there was anything to measure; set by the job
     works     number of pieces of work so far
@@ -159,16 +160,25 @@ class Watched:
     works: int = 0
     _announcements: Announcements | None = None
 
-    def begins(self, directory: Path, stage: str, label: str, rows: Sequence[Mapping[str, Any]], output: str) -> None:
+    def begins(
+        self,
+        directory: Path,
+        stage: str,
+        label: str,
+        rows: Sequence[Mapping[str, Any]],
+        output: str,
+        whole: Path | None = None,
+    ) -> None:
         """Announce work on cells of the run in ``directory``, by the rows that hold if the process ends now.
 
-        What is printed meanwhile goes into the file ``output`` of that folder.
+        What is printed meanwhile goes into the file ``output`` of that folder. ``whole`` is the folder of the run of
+        which the other one is a shard or round: there the rows hold too.
         """
         self.channel.send(alive=True)  # a process that is no longer heard ends here, at the work that it has done
         if self._announcements is None or self._announcements.directory != directory.absolute():
             self._announcements = Announcements(directory, self.owner)
         self._announcements.announce(rows)
-        self._at(stage, label, str(directory / output))
+        self._at(stage, label, str(directory / output), "" if whole is None else str(whole))
 
     def settles(self, directory: Path, cells: Mapping[str, str | None]) -> None:
         """Say which cells of the run in ``directory`` need nothing more: the status of the row that this process has
@@ -176,9 +186,9 @@ class Watched:
         if cells:
             self.channel.send(settled=cells, folder=str(directory.absolute()))
 
-    def tried_in(self, directory: Path) -> frozenset[str]:
-        """The cells that this command has tried already in the run in ``directory``, in an earlier process."""
-        return frozenset(self.tried.get(str(directory.absolute()), ()))
+    def tried_in(self, *directories: Path) -> frozenset[str]:
+        """The cells that this command has tried already in the runs in these folders, in an earlier process."""
+        return frozenset(cell for each in directories for cell in self.tried.get(str(each.absolute()), ()))
 
     def resumes(self, directory: Path) -> bool:
         """Whether the process before this one has stopped in the midst of the run in ``directory``."""
@@ -188,12 +198,12 @@ class Watched:
         """Say that no item is at work: the rows of all cells that were announced have been written."""
         self._at("", "", "")
 
-    def _at(self, stage: str, label: str, output: str) -> None:
+    def _at(self, stage: str, label: str, output: str, whole: str = "") -> None:
         self.works += 1
         for stream in (sys.stdout, sys.stderr):
             with suppress(AttributeError, ValueError, OSError):  # an item has put something else in its place
                 stream.flush()
         file = str(self._announcements.path)
-        self.channel.send(at=stage, label=label, file=file, output=output, mark=self.works)
+        self.channel.send(at=stage, label=label, file=file, output=output, whole=whole, mark=self.works)
         with suppress(OSError):  # an item has closed standard output
             os.write(1, output_mark(self.works))

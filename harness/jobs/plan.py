@@ -103,6 +103,11 @@ class Plan:
         return self.place.absolute()
 
     @property
+    def run_directory(self) -> Path:
+        """The directory of the whole run, absolute: that of the plan itself, unless it is a shard or a round."""
+        return self.directory.parents[1] if self.is_part else self.directory
+
+    @property
     def is_part(self) -> bool:
         """Whether it is a shard or a round: a run of its own in a folder of the whole run."""
         return self.runtime.shard is not None or self.round is not None

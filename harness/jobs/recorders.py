@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -27,7 +28,10 @@ WITHOUT_SCORES = {"n": 0, "n_invalid": 0, "stage": "", "error": "", "flags": []}
 
 
 class RowRecorder:
-    """Writes a block's results into a run's store; each cell is saved before the next one is measured."""
+    """Writes a block's results into a run's store; each cell is saved before the next one is measured.
+
+    ``rows`` are the last rows of the cells, from before; of a shard or round, ``of_whole`` are those of the whole run.
+    """
 
     def __init__(
         self,
@@ -36,8 +40,10 @@ class RowRecorder:
         rows: Mapping[str, Mapping[str, Any]],
         progress: Any,
         watched: Watched | None = None,
+        of_whole: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
     ) -> None:
         self.plan, self.store, self.before, self.progress, self.watched = plan, store, rows, progress, watched
+        self.of_whole = of_whole
         self.renewable, self.announced = watched is not None, set[str]()
         self.stage: Stage | None = None
         self.about_run: dict[str, Any] = {}
@@ -66,7 +72,8 @@ class RowRecorder:
         label = " ".join(names[stage]) or self.plan.title
         file = file_name("-".join([self.plan.name, *names[stage], stage]))
         rows = [self._row(cell, {"status": "failed", "stage": stage}) for cell in cells]
-        self.watched.begins(self.store.directory, stage, label, rows, f"output/{file}.txt")
+        whole = self.plan.run_directory if self.plan.is_part else None
+        self.watched.begins(self.store.directory, stage, label, rows, f"output/{file}.txt", whole)
 
     def rests(self) -> None:
         """Say that no item is at work."""
@@ -162,10 +169,15 @@ class RowRecorder:
         }
 
     def _attempt(self, cell: Cell, stick: str, code: str) -> int:
-        """1, or one more than the last attempt if that failed on the same code."""
-        last = self.before.get(cell.id) or {}
-        same = last.get("stick") == stick and str(last.get("subject") or "").partition("-")[0] == code
-        return _attempt_number(last.get("attempt")) + 1 if same and last.get("status") == "failed" else 1
+        """1, or one more than the last attempt if that failed on the same code; those of all parts of a run count."""
+        failed = [
+            _attempt_number(last.get("attempt"))
+            for last in (each.get(cell.id) or {} for each in (self.before, self.of_whole))
+            if last.get("status") == "failed"
+            and last.get("stick") == stick
+            and str(last.get("subject") or "").partition("-")[0] == code
+        ]
+        return 1 + max(failed, default=0)
 
 
 def _attempt_number(attempt: Any) -> int:

@@ -110,7 +110,8 @@ def _run_pending(
 ) -> None:
     # Read again: another run may have finished cells during the wait.
     rows = without_damaged_maps(plan, store, finished_rows(store, plan.cells))
-    recorder = RowRecorder(plan, store, rows, progress, watched)
+    of_whole = Store(plan.run_directory).latest() if plan.is_part else {}
+    recorder = RowRecorder(plan, store, rows, progress, watched, of_whole)
     resumes = watched is not None and watched.resumes(plan.directory)
     if not resumes:
         progress.loading(plan.title, alone.device)
@@ -165,7 +166,7 @@ def _pending(
     plan: Plan, rows: Mapping[str, Mapping[str, Any]], watched: Watched | None, weights: str | None = None
 ) -> list[Cell]:
     """The cells to measure; those that this command has tried already wait for the next one."""
-    tried = watched.tried_in(plan.directory) if watched else frozenset()
+    tried = watched.tried_in(plan.directory, plan.run_directory) if watched else frozenset()
     return [cell for cell in plan.pending(rows, weights) if cell.id not in tried]
 
 

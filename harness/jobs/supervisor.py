@@ -8,6 +8,7 @@ memory meanwhile, its supervisor writes the announced rows, with the reason, and
 import os
 import signal
 import sys
+from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
 from typing import Any
@@ -25,6 +26,7 @@ class Supervisor:
 
     def __init__(self) -> None:
         self.worker: WorkerProcess | None = None
+        self.fatal = defaultdict[str, list[str]](list)  # folder of a run -> cells that ended a worker in a part of it
 
     def start(self) -> WorkerProcess:
         """The worker; a new one gets ready while the caller does something else."""
@@ -39,10 +41,10 @@ class Supervisor:
         """
         runtime = Runtime.of(settings.get("runtime") or {})  # refused here, before a limit ends a worker
         limits = Limits(runtime.cell_timeout, runtime.memory)
-        watch, done = Watch(limits, runtime.quiet, repeats=work != "run"), 0
+        watch, done = Watch(limits, runtime.quiet, repeats=work != "run", fatal=self.fatal), 0
         terminals = (sys.stdout.isatty(), sys.stderr.isatty())
         job = {"work": work, "settings": settings, "in_sweep": in_sweep, "terminals": terminals}
-        job |= {"tried": {}, "stopped": ""}
+        job |= {"tried": watch.failed_cells(), "stopped": ""}
         try:
             while True:
                 self.start().give(job)

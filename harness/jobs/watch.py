@@ -40,9 +40,14 @@ class Watch:
     reason    why the last worker ended before the job was done
     settled   folder of a run -> cells that need nothing more, as the workers tell: the status of the row that this
               command has written, None for a cell that needs no row. Other processes may write rows there too
+    whole     folder of the run of which ``folder`` is a shard or round; "" if it is none
+    fatal     folder of a run that is measured in parts -> cells that have ended a worker in one of them, in this job or
+              an earlier one of the command: the cell of the run has failed, whatever becomes of it in other parts
     """
 
-    def __init__(self, limits: Limits, quiet: bool = False, repeats: bool = False) -> None:
+    def __init__(
+        self, limits: Limits, quiet: bool = False, repeats: bool = False, fatal: dict[str, list[str]] | None = None
+    ) -> None:
         self.limits, self.quiet, self.screen = limits, quiet, Screen()
         self.repeats, self.said, self.said_before = repeats, Counter[str](), Counter[str]()
         self.status: int | None = None
@@ -50,6 +55,8 @@ class Watch:
         self.strays = 0
         self.label = ""
         self.announcement: Path | None = None
+        self.whole = ""
+        self.fatal: dict[str, list[str]] = defaultdict(list) if fatal is None else fatal
         self.announced: dict[str, set[str]] = defaultdict(set)
         self.settled: dict[str, dict[str, str | None]] = defaultdict(dict)
         self.settled_last: set[str] = set()
@@ -102,11 +109,12 @@ class Watch:
         return passed, stack
 
     def failed_cells(self) -> dict[str, list[str]]:
-        """By folder, the cells that this command has tried without success: they are left for the next one."""
-        return {
+        """By folder, the cells that were tried without success: they are left for the next command."""
+        of_folders = {
             folder: [cell for cell, status in cells.items() if status == "failed"]
             for folder, cells in self.settled.items()
         }
+        return {**of_folders, **self.fatal}
 
     def amount_done(self) -> int:
         """How many cells have got a row by this command; failed ones count twice, since they are not tried again."""
@@ -219,7 +227,7 @@ class Watch:
         self.limits.begins(stage)
         if self.announcement != Path(message["file"]):
             self._leave_announcement()
-        self.label, self.announcement = message["label"], Path(message["file"])
+        self.label, self.announcement, self.whole = message["label"], Path(message["file"]), message["whole"]
         self.settled_last.clear()
         output = ItemOutput(f"{stage} {self.label}", Path(message["output"])) if stage else None
         self.outputs[message["mark"]] = output
@@ -237,11 +245,15 @@ class Watch:
         self.reason = printable(f"{reason} after {seconds:.1f} s{_place_in(stack)}")[:MOST_LETTERS]
         self.limits.begins("")
         rows = self._rows_that_hold(stage) if self.announcement and stage else []
-        store = Store(self.folder)
-        for row in rows:
-            store.append({**row, "error": self.reason, "seconds": round(seconds / len(rows), 4)})
-            store.write_error(row["cell"], f"{stage} {self.label}: {self.reason}\n\n{stack}\n{printed}")
-            self._settle(self.folder, {row["cell"]: "failed"})
+        whole = self.whole if stage != "load" else ""
+        for folder in filter(None, (self.folder, whole)):  # the run last: its row is not older than that of its part
+            store = Store(folder)
+            for row in rows:
+                store.append({**row, "error": self.reason, "seconds": round(seconds / len(rows), 4)})
+                store.write_error(row["cell"], f"{stage} {self.label}: {self.reason}\n\n{stack}\n{printed}")
+        self._settle(self.folder, {row["cell"]: "failed" for row in rows})
+        if whole:
+            self.fatal[whole] += [row["cell"] for row in rows]
         if self.announcement is not None:
             remove_announcement(self.announcement)
         if stage == "load":

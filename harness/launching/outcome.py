@@ -40,7 +40,7 @@ def cell_statuses(plan: Plan, runs: RunRows) -> dict[str, str]:
     whole = whole_of(plan)
     rows = runs.of(whole.directory)
     if whole is not plan:
-        rows = {**runs.of(plan.directory), **_current(whole, rows)}
+        rows = {**rows, **runs.of(plan.directory), **_current(whole, rows)}
     return {cell.id: _status_of(whole.state(cell, rows.get(cell.id)), rows.get(cell.id)) for cell in whole.cells}
 
 

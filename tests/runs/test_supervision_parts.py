@@ -6,7 +6,9 @@ import re
 import pytest
 
 import harness
+from harness.cli.run import configs_of_shards
 from harness.errors import NotMeasured
+from harness.jobs.supervisor import Supervisor
 from harness.results.frames import read
 from harness.results.score_table import SCORE_COLUMNS
 from harness.results.store import Store
@@ -54,6 +56,32 @@ def test_the_run_has_the_other_scores_of_all_parts_and_says_why_one_is_lacking(i
     expected = read(calm)[0].set_index(["explainer", "metric"])["value"]
     for label in GOOD:
         assert cells.loc[(label, "total"), "value"] == pytest.approx(expected[(label, "total")], rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", PARTS)
+def test_a_cell_that_ends_its_process_in_a_part_is_tried_by_a_command_once_and_in_all_twice(kind, tmp_path):
+    block = cut(kind, tmp_path, {"dies": hostile("exit_status"), "after": GOOD["after"]})
+    for attempt in (1, 2, 2):
+        supervisor = Supervisor()
+        try:  # as ``harness run`` does: each shard is a job of one command
+            assert {supervisor.measure(each, in_sweep=False) for each in configs_of_shards(block)} == {1}
+        finally:
+            supervisor.end()
+        assert statuses_in(tmp_path / "night", kind) == [{"dies": "failed", "after": "ok"}, {"after": "ok"}]
+        cells = cells_of(tmp_path)
+        assert cells.loc[("dies", "total"), "attempt"] == attempt and cells.loc[("after", "total"), "status"] == "ok"
+        assert "the process ended itself" in cells.loc[("dies", "total"), "error"]
+
+
+def test_commands_that_measure_a_shard_each_try_a_cell_that_ends_their_process_twice_in_all(tmp_path):
+    block = cut("shards", tmp_path, {"dies": hostile("exit_status"), "after": GOOD["after"]})
+    block["runtime"]["shards"] = 3
+    for shard in range(3):
+        assert supervised({**block, "runtime": {**block["runtime"], "shard": shard}}) == 1
+    stores = [Store(tmp_path / "night" / f"shards/{number}-of-3") for number in range(3)]
+    attempts = [{row["explainer"]: row["attempt"] for row in store.latest().values()} for store in stores]
+    assert attempts == [{"dies": 1, "after": 1}, {"dies": 2, "after": 1}, {"after": 1}]
+    assert cells_of(tmp_path)["status"].to_dict() == {("dies", "total"): "failed", ("after", "total"): "ok"}
 
 
 def test_nothing_of_the_announcements_of_parts_is_left(in_parts):
