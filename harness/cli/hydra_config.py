@@ -343,6 +343,15 @@ def swept_options(arguments: Sequence[str]) -> dict[str, list[str]]:
     return {section: options(section) for section in ("model", "dataset") if options(section)}
 
 
+def last_shard(arguments: Sequence[str]) -> str:
+    """The last shard of those that a sweep varies (``runtime.shard=0,1``); "" if it varies none, or in no order."""
+    for each in parsed_overrides(arguments):
+        if each.key_or_group == "runtime.shard" and each.is_discrete_sweep() and not isinstance(each.value(), Glob):
+            values = [] if each.value().shuffle else list(each.sweep_string_iterator())
+            return values[-1] if values else ""
+    return ""
+
+
 def _task(
     job: Callable[[dict[str, Any]], int | None],
     statuses: list[int],

@@ -66,13 +66,14 @@ sets how (docs/scale.md).
 
 def execute(chosen: argparse.Namespace) -> int:
     """Measure every job, here or by a launcher; 1 if more cells failed than are allowed."""
-    from harness.cli.hydra_config import for_each_job, in_sweep, launches, swept_options, words_of_job
+    from harness.cli.hydra_config import for_each_job, in_sweep, last_shard, launches, swept_options, words_of_job
     from harness.cli.launch import Launch, LaunchContext
     from harness.jobs.supervisor import Supervisor
     from harness.launching.settings import Here, launcher_of
 
     arguments, supervisor, launch = hydra_arguments(chosen), Supervisor(), Launch(chosen.hydra)
     launched = None if chosen.launched is None else LaunchContext.of(chosen.launched)
+    of_sweep = last_shard(arguments)
     swept, arrays = swept_options(arguments) if launched is None else launched.swept, dict[Path, str]()
 
     def measure(config: dict[str, Any]) -> int:
@@ -86,8 +87,9 @@ def execute(chosen: argparse.Namespace) -> int:
                 launch.add(launcher, each, words_of_job(arguments), about)
                 continue
             measure_one = supervisor.measure if supervised(each) else measure_settings
-            status = measure_one(each, about.in_sweep)
-            statuses.append(status if status != NOT_JOINED else int(each is shards[-1]))
+            is_last = each is shards[-1] and of_sweep in ("", str(each["runtime"]["shard"]))
+            status = measure_one(each, about.in_sweep, of_all=is_last)
+            statuses.append(status if status != NOT_JOINED else int(is_last))
         return max(statuses)
 
     try:
@@ -145,11 +147,14 @@ def measure_settings(
     watched: "Watched | None" = None,
     console: Any = None,
     output: Any = None,
+    *,
+    of_all: bool = True,
 ) -> int:
     """Measure a job in this process and print its table to ``output``; 1 if more cells failed than are allowed, and
     NOT_JOINED if shards of the same cells differ.
 
-    ``watched`` and ``console`` come from a supervisor, which prints what is said.
+    ``watched`` and ``console`` come from a supervisor, which prints what is said. Without ``of_all`` further shards of
+    the command follow: the table is left to the last one.
     """
     from harness.cli.table_rows import print_run  # not before names and options have been understood
     from harness.jobs.blocks import run_block
@@ -162,10 +167,11 @@ def measure_settings(
     counts = run_block(plan, Progress(plan.runtime.quiet, console), in_sweep=in_sweep, watched=watched)
     whole, measured = whole_of(plan), {cell.id for cell in plan.cells}
     with contextlib.redirect_stdout(output or sys.stdout):
-        if whole is plan or measured <= Store(whole.directory).latest().keys():
+        if whole is plan or (of_all and measured <= Store(whole.directory).latest().keys()):
             print_run(whole.directory, measured)
             print(f"results: {whole.place}/cells and scores; all metrics: {_table_command(plan)}")
-    if counts["failed"] > plan.runtime.max_failed:
+    failed = counts["failed"] if of_all else counts.get("failed_here", counts["failed"])
+    if failed > plan.runtime.max_failed:
         return 1
     return NOT_JOINED if counts.get("unjoined") else 0
 

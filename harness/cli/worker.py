@@ -64,7 +64,7 @@ def _measured_job(job: dict[str, Any], watched: Watched) -> int | None:
             return choose_settings(job["settings"], watched, console, results)
         if job["work"] == "estimate":
             return estimate_settings(job["settings"], job["in_sweep"], watched, console)
-        return measure_settings(job["settings"], job["in_sweep"], watched, console, results)
+        return measure_settings(job["settings"], job["in_sweep"], watched, console, results, of_all=job["of_all"])
     except Spoilt as spoilt:
         watched.channel.send(renew=str(spoilt))
     except UserError as error:

@@ -16,7 +16,7 @@ def run_block(
     """Measure a block, or one shard of it, or all shards one after the other; the numbers of cells by status.
 
     Arguments and errors are those of ``harness.jobs.runner.run_plan``. Cells that not all shards have are counted by
-    the last shard that this call has measured, which also says how many are ``unjoined``.
+    the last shard that this call has measured, which also says how many are ``unjoined`` and ``failed_here``.
     """
     progress = progress or Progress(plan.runtime.quiet)
     if plan.protocol.rounds:

@@ -21,7 +21,8 @@ from harness.results.store import Store
 def run_shard(plan: Plan, progress: Progress, in_sweep: bool, watched: Watched | None) -> dict[str, int]:
     """Measure one shard and join what all shards have; the numbers of cells by status.
 
-    ``unjoined`` is the number of those that all shards have, and that the run lacks all the same.
+    ``unjoined`` is the number of those that all shards have, and that the run lacks all the same. ``failed_here``
+    leaves those out that have failed in other shards alone, which may be measured again.
     """
     whole, rows, done = measured_in_whole(whole_of(plan), progress)
     if len(done) == len(whole.cells):
@@ -33,12 +34,13 @@ def run_shard(plan: Plan, progress: Progress, in_sweep: bool, watched: Watched |
         run_plan(shard, progress, in_sweep=in_sweep, watched=watched)
         rename_rows(whole, Store(whole.directory))
         found = merge_shards(whole.directory, whole.runtime.shards, {cell.id for cell in shard.cells})
-    of_whole = finished_rows(Store(whole.directory))
+    of_whole, of_shard = finished_rows(Store(whole.directory)), finished_rows(Store(shard.directory))
     current = [cell.id for cell in shard.cells if whole.state(cell, of_whole.get(cell.id)) not in ("new", "stale")]
     progress.say(_message(shard, found, len(done) + len(current), len(whole.cells)))
     joined = {cell_id: of_whole[cell_id] for cell_id in current}
-    counts = status_counts(whole, rows | finished_rows(Store(shard.directory)) | joined)
-    return {**counts, "unjoined": found.mixed + found.damaged}
+    counts = status_counts(whole, rows | of_shard | joined)
+    failed_here = status_counts(whole, rows | joined | of_shard)["failed"]
+    return {**counts, "failed_here": failed_here, "unjoined": found.mixed + found.damaged}
 
 
 def _message(shard: Plan, found: Merged, joined: int, cells: int) -> str:

@@ -33,9 +33,10 @@ class Supervisor:
         self.worker = self.worker or WorkerProcess()
         return self.worker
 
-    def measure(self, settings: Mapping[str, Any], in_sweep: bool, work: str = "run") -> int:
+    def measure(self, settings: Mapping[str, Any], in_sweep: bool, work: str = "run", *, of_all: bool = True) -> int:
         """Do for one job what ``harness run`` does, ``harness choose`` or an estimate; its exit status.
 
+        Without ``of_all`` further shards of the command follow, and the last one prints the table.
         Raises UserError for a mistake in the settings, and NotMeasured if worker after worker ends before it has
         measured anything.
         """
@@ -43,7 +44,7 @@ class Supervisor:
         limits = Limits(runtime.cell_timeout, runtime.memory)
         watch, done = Watch(limits, runtime.quiet, repeats=work != "run", fatal=self.fatal), 0
         terminals = (sys.stdout.isatty(), sys.stderr.isatty())
-        job = {"work": work, "settings": settings, "in_sweep": in_sweep, "terminals": terminals}
+        job = {"work": work, "settings": settings, "in_sweep": in_sweep, "of_all": of_all, "terminals": terminals}
         job |= {"tried": watch.failed_cells(), "stopped": ""}
         try:
             while True:

@@ -180,7 +180,37 @@ def test_a_command_fails_whose_shards_do_not_join_and_the_same_command_measures_
     assert main(words) == 1
     told = capsys.readouterr()
     assert "the shards of 2 cells are of different code or weights" in told.err and "results:" not in told.out
-    assert main(words) == 0 and "results:" in capsys.readouterr().out
+    for _ in range(2):  # and once more, when all is done
+        assert main(words) == 0 and capsys.readouterr().out.count("results:") == 1
+
+
+@pytest.mark.parametrize("supervise", ["true", "false"])
+def test_a_sweep_over_shards_ends_as_its_last_job_and_prints_one_table(supervise, tmp_path, capfd, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
+    words = ["run", "model=toys:net", "dataset=toys:images", "explainer=saliency", "metric=sparseness"]
+    words += [f"runtime.runs={tmp_path}", "runtime.lease=share", f"runtime.supervise={supervise}", "runtime.sheet=0"]
+    words += ["protocol.explain_batch=2", "runtime.shards=3"]
+    assert main([*words, "-m", "runtime.shard=0,1"]) == 0 and "results:" not in capfd.readouterr().out
+    monkeypatch.setenv("RETRAINED", "1")
+    assert main([*words, "runtime.shard=2"]) == 1
+    for sweep in ("0,1", "0,1", "range(0,3)"):  # the first shard differs from the second one until that is measured too
+        assert main([*words, "-m", f"runtime.shard={sweep}"]) == 0
+        assert capfd.readouterr().out.count("results:") == 1
+
+
+def test_a_cell_that_an_earlier_command_has_failed_is_mended_by_a_sweep_over_shards(tmp_path, monkeypatch):
+    monkeypatch.setenv("MENDED", str(tmp_path / "mended"))
+    words = ["run", "model=toys:net", "dataset=toys:images", "explainer=toys:fragile", "metric=sparseness"]
+    words += [f"runtime.runs={tmp_path}", "runtime.lease=share", "runtime.supervise=false", "runtime.sheet=0"]
+    words += ["protocol.explain_batch=2", "runtime.shards=2"]
+    assert main([*words, "-m", "runtime.shard=0,1"]) == 1
+    (tmp_path / "mended").touch()
+    assert main([*words, "runtime.shard=0"]) == 1, "the other shard is still a failed one"
+    assert main([*words, "-m", "runtime.shard=0,1"]) == 0
+    (tmp_path / "mended").unlink()
+    assert main([*words, "run=other"]) == 1
+    (tmp_path / "mended").touch()
+    assert main([*words, "run=other"]) == 0, "the second shard has failed when the first one is measured again"
 
 
 def test_runs_of_two_machines_are_joined_with_their_shards(block, tmp_path, capsys):
