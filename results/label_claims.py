@@ -1,8 +1,11 @@
 """What each process that measures a run calls its model and data set, kept in the run while it is at work.
 
-    labels/<machine>-<process>-<digits>.json    labels and settings, as in a row
+    labels/<machine>-<process>-<digits>.json    labels and settings, as in a row, and whether it still asks for them
 
-Rows come late: before the first one, another command would give the same label to another model.
+Rows come late: before the first one, another command would give the same label to another model. A process first asks
+for labels, then reads the claims of others, and holds the labels when none is in the way. Whoever writes first is seen
+by the other one. Of two that see each other ask, the one whose file's name comes first goes before, so that one of them
+gets what it asks for; it waits until the other one, which may not have seen it, holds its labels or has given way.
 """
 
 import json
@@ -18,6 +21,7 @@ from harness.results.run_files import content_of, sound_json
 from harness.seals import Damaged
 
 CLAIMS = "labels"
+ASKING = "asking"  # the key of a claim whose process does not hold its labels yet
 
 
 class LabelClaim:
@@ -36,9 +40,13 @@ class LabelClaim:
             temporary.write_text(json.dumps(labels))
             os.replace(temporary, self.path)
 
-    def of_others(self) -> list[Row]:
-        """The claims of other processes."""
-        return _claims_read(path for path in _living(self.path.parent) if path != self.path)
+    def of_others(self) -> tuple[list[Row], list[Row]]:
+        """The claims of other processes: those that go before this one, and those that have to give way to it."""
+        others = [path for path in _living(self.path.parent) if path != self.path]
+        found = [
+            (path.name < self.path.name or not row.get(ASKING), row) for path in others for row in _claims_read([path])
+        ]
+        return [row for before, row in found if before], [row for before, row in found if not before]
 
     def withdraw(self) -> None:
         """Remove the claim, those of killed processes, and the folders that this leaves empty."""

@@ -1,6 +1,7 @@
 """Labels of models and data sets in one run: a label belongs to one model or data set, which keeps it."""
 
 import json
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,11 +12,13 @@ from harness.engine.selection import Chosen
 from harness.errors import UserError
 from harness.identity import canonical
 from harness.jobs.plan import Plan
-from harness.results.label_claims import LabelClaim, claims_in
+from harness.results.label_claims import ASKING, LabelClaim, claims_in
 from harness.results.row_labels import MODEL_AND_DATA, Row, labelling_rows, settings_and_labels, settings_in
 from harness.results.store import Store
 
 MOST_TURNS = 5  # after which a process keeps the labels that it has claimed last
+# How long a process waits for others to give way, which takes them milliseconds, unless they are stopped.
+MOST_SECONDS_TO_WAIT, SECONDS_BETWEEN_LOOKS = 10.0, 0.05
 
 
 def labelled_in_run(plan: Plan, store: Store) -> Plan:
@@ -30,21 +33,49 @@ def labelled_in_run(plan: Plan, store: Store) -> Plan:
 def claimed_labels(plan: Plan, store: Store) -> Iterator[Plan]:
     """Inside, other processes see what this one calls its model and data; the plan, under labels that fit theirs.
 
-    No lock is needed, which not every file system has: whoever has written a claim reads those of others, so that of
-    two processes at least one sees the other, and gives way.
+    No lock is needed, which not every file system has (``harness.results.label_claims``).
     """
     claim = LabelClaim(store.directory)
     try:
-        for _ in range(MOST_TURNS):
-            claim.write(row_of_labels(plan))
-            others, before = claim.of_others(), row_of_labels(plan)
-            check_not_renamed(plan, others)
-            plan = labelled_among(plan, others)
-            if row_of_labels(plan) == before:
-                break
+        plan = _labels_held(plan, claim)
+        claim.write(row_of_labels(plan))
         yield plan
     finally:
         claim.withdraw()
+
+
+def _labels_held(plan: Plan, claim: LabelClaim) -> Plan:
+    """The plan under labels that it asks for with its claim until no claim of others is in the way.
+
+    UserError if one that goes before has the label that the user gives, or if one that has to give way does not.
+    """
+    waited, turns = 0.0, 0
+    claim.write({**row_of_labels(plan), ASKING: True})
+    while True:
+        before, behind = claim.of_others()
+        fitting = _fitting_labels(plan, [*before, *behind] if waited >= MOST_SECONDS_TO_WAIT else before)
+        if row_of_labels(fitting) != row_of_labels(plan) and turns < MOST_TURNS:
+            plan, turns = fitting, turns + 1
+            claim.write({**row_of_labels(plan), ASKING: True})
+        elif waited >= MOST_SECONDS_TO_WAIT or not _is_in_the_way(plan, behind):
+            return plan
+        else:
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+            waited += SECONDS_BETWEEN_LOOKS
+
+
+def _fitting_labels(plan: Plan, claims: list[Row]) -> Plan:
+    """The plan with labels that fit these claims; UserError where one that the user gives does not."""
+    check_not_renamed(plan, claims)
+    return labelled_among(plan, claims)
+
+
+def _is_in_the_way(plan: Plan, claims: list[Row]) -> bool:
+    """Whether the plan cannot have its labels beside these claims."""
+    try:
+        return row_of_labels(_fitting_labels(plan, claims)) != row_of_labels(plan)
+    except UserError:
+        return True
 
 
 def check_not_renamed(plan: Plan, claims: Iterable[Row]) -> None:

@@ -1,16 +1,19 @@
 """A label belongs to one model or data set of a run, and each has one label, whatever happens to a command."""
 
 import os
+import random
 import shutil
+import threading
+from itertools import product
 
 import pytest
 
 import harness
 from harness.cli.main import main
 from harness.errors import UserError
-from harness.jobs import runner
+from harness.jobs import run_labels, runner
 from harness.jobs.plan import Plan
-from harness.jobs.run_labels import row_of_labels
+from harness.jobs.run_labels import claimed_labels, row_of_labels
 from harness.places import process_mark
 from harness.results import disk
 from harness.results.label_claims import LabelClaim
@@ -181,6 +184,80 @@ def test_of_two_processes_that_begin_at_once_the_one_that_sees_the_other_gives_w
     else:
         with pytest.raises(UserError, match="model.label is 'mine', which is another model in this run"):
             harness.run(net_of(config, parts, 1, label))
+
+
+def outcomes_of(plans, store, schedule):
+    """The label of each plan's model, or "refused", where processes read and write claims in the order of a schedule.
+
+    Each process is a thread; those that get their labels keep them until all know theirs.
+    """
+    turns, found, news = list(schedule), {}, threading.Condition()
+
+    def in_turn(done):
+        def step(*given):
+            mine = int(threading.current_thread().name)
+            with news:
+                while turns and turns[0] != mine:
+                    if turns[0] in found:
+                        turns.pop(0)
+                    elif not news.wait(timeout=20):
+                        raise TimeoutError
+                result = done(*given)
+                del turns[:1]
+                news.notify_all()
+            return result
+
+        return step
+
+    def tell(outcome):
+        with news:
+            found[int(threading.current_thread().name)] = outcome
+            news.notify_all()
+
+    def begin(plan):
+        try:
+            with claimed_labels(plan, store) as labelled:
+                tell(labelled.model.label)
+                with news:
+                    assert news.wait_for(lambda: len(found) == len(plans), timeout=20)
+        except UserError:
+            tell("refused")
+
+    with pytest.MonkeyPatch.context() as patched:
+        for name in ("write", "of_others"):
+            patched.setattr(LabelClaim, name, in_turn(getattr(LabelClaim, name)))
+        patched.setattr(run_labels, "SECONDS_BETWEEN_LOOKS", 1e-3)
+        threads = [threading.Thread(target=begin, args=[plan], name=str(i)) for i, plan in enumerate(plans)]
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join()
+    return [found[number] for number in range(len(plans))]
+
+
+@pytest.mark.parametrize("given", ["one label", "one model", "no label"])
+def test_of_processes_that_ask_at_the_same_time_one_gets_its_label_in_whatever_order_they_look(config, tmp_path, given):
+    asked = {"one label": [(0, "mine"), (1, "mine"), (2, "mine")], "one model": [(0, "a"), (0, "b"), (0, "c")]}
+    asked["no label"] = [(0, None), (1, None), (2, None)]
+    plans = [Plan.of(net_of(config, "", seed, label)) for seed, label in asked[given]]
+    schedules = [*product((0, 1), repeat=6), *random.Random(1).sample([*product((0, 1, 2), repeat=8)], 40)]
+    for schedule in schedules:
+        found = outcomes_of(plans[: max(schedule, default=0) + 1], Store(tmp_path / "night"), schedule)
+        if given == "no label":
+            assert "refused" not in found and len(set(found)) == len(found), schedule
+        else:
+            assert found.count("refused") == len(found) - 1, schedule
+    assert not (tmp_path / "night" / "labels").exists()
+
+
+def test_a_process_that_is_stopped_while_it_asks_is_not_waited_for_without_end(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(run_labels, "MOST_SECONDS_TO_WAIT", 0.1)
+    plan, stopped = Plan.of(net_of(config, "", 0, "mine")), LabelClaim(tmp_path / "night")
+    stopped.path = stopped.path.with_name(f"~{stopped.path.name}")  # it has to give way, and is of another machine
+    stopped.write({**row_of_labels(Plan.of(net_of(config, "", 1, "mine"))), "asking": True})
+    with pytest.raises(UserError, match="another model in this run"), claimed_labels(plan, Store(tmp_path / "night")):
+        pass
+    stopped.withdraw()
 
 
 def test_claims_of_nobody_and_what_is_no_claim_change_nothing(config, at_work, tmp_path):
