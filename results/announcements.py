@@ -8,7 +8,7 @@ supervisor.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -83,11 +83,24 @@ def taken_by_force(directory: Path) -> list[dict[str, Any]]:
     """The rows of the cells that were being measured when an earlier run on this machine was killed: none where it was
     loading model and data. The files of these announcements are removed."""
     rows = []
-    for path in sorted((directory / FOLDER).glob("*.jsonl")):
-        if process_of(path.stem.partition("-")[2]) == "gone":
-            rows += [row for row in announced_rows(path) if row.get("stage") != "load"]
-            remove_announcement(path)
+    for path in _left_behind(directory):
+        rows += [row for row in announced_rows(path) if row.get("stage") != "load"]
+        remove_announcement(path)
     return rows
+
+
+def clear_finished(directory: Path, finished: Collection[str]) -> None:
+    """Remove what killed runs on this machine have left of announcements, if all cells that they tell are finished:
+    nobody will measure them last."""
+    for path in _left_behind(directory):
+        if all(row["cell"] in finished for row in announced_rows(path)):
+            remove_announcement(path)
+
+
+def _left_behind(directory: Path) -> list[Path]:
+    """The files of announcements of processes on this machine that are gone."""
+    paths = sorted((directory / FOLDER).glob("*.jsonl"))
+    return [path for path in paths if process_of(path.stem.partition("-")[2]) == "gone"]
 
 
 def _lines_of(path: Path) -> list[bytes]:

@@ -135,8 +135,10 @@ class Launch:
         """
         if not self.plans:
             return 0
+        from harness.jobs.parts import clear_finished_parts
         from harness.launching.jobs import MISTAKE
         from harness.launching.launchers import launch_function
+        from harness.launching.outcome import wholes_of
         from harness.launching.settings import Slurm
         from harness.launching.slurm import check_no_jobs_in_slurm
 
@@ -159,9 +161,12 @@ class Launch:
                         store.append_all(rows)
                     _remove_launch(jobs)
                 raise
-        elif any(each.named for job in jobs for each in (job.plan.model, job.plan.dataset)):
-            check_no_jobs_in_slurm({job.run for job in jobs})
-            _rename_rows(jobs)
+        else:
+            if any(each.named for job in jobs for each in (job.plan.model, job.plan.dataset)):
+                check_no_jobs_in_slurm({job.run for job in jobs})
+                _rename_rows(jobs)
+            for whole in wholes_of(job.plan for job in jobs):
+                clear_finished_parts(whole)
         status = _print_outcome(jobs, lines.refused)
         return MISTAKE if status and lines.refused else status
 

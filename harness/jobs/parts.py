@@ -9,6 +9,8 @@ from harness.jobs.plan import Plan
 from harness.jobs.progress import Progress
 from harness.jobs.run_labels import labelled_in_run, rename_rows
 from harness.jobs.runner import clear_places
+from harness.results.announcements import clear_finished
+from harness.results.part_folders import round_folders, shard_folders
 from harness.results.store import Store
 
 
@@ -33,5 +35,13 @@ def measured_in_whole(whole: Plan, progress: Progress) -> tuple[Plan, Mapping[st
     pending = {cell.id for cell in whole.pending(rows)}
     if not pending:
         rename_rows(whole, store)
+        clear_finished_parts(whole)
         progress.say(f"{whole.title}: all {len(whole.cells)} cells are done in {whole.place}; nothing to measure")
     return whole, rows, frozenset(cell.id for cell in whole.cells if cell.id not in pending)
+
+
+def clear_finished_parts(whole: Plan) -> None:
+    """Remove what killed processes have left of announcements in a run that has all cells of the plan, and in its
+    parts."""
+    for folder in (whole.directory, *shard_folders(whole.directory), *round_folders(whole.directory)):
+        clear_finished(folder, {cell.id for cell in whole.cells})

@@ -35,7 +35,7 @@ from harness.jobs.run_labels import claimed_labels, labelled_in_run, rename_rows
 from harness.messages import heard_by, watched_by
 from harness.models.black_box import loaded_model
 from harness.places import clear_abandoned, ignored_temporary_place, temporary_place
-from harness.results.announcements import taken_by_force
+from harness.results.announcements import clear_finished, taken_by_force
 from harness.results.row_labels import Row
 from harness.results.store import Store
 from harness.sources import Data
@@ -66,6 +66,7 @@ def run_plan(
         _write_plan(plan, store)
     if not _pending(plan, rows, watched) and not (watched and watched.resumes(plan.directory)):
         _renamed(plan, store)
+        clear_finished(store.directory, {cell.id for cell in plan.cells})
         progress.say(f"{plan.title}: all {len(plan.cells)} cells are done in {plan.place}; nothing to measure")
         return status_counts(plan, rows)
     if watched is not None:

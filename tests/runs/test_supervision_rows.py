@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from harness.cli.main import main
 from harness.errors import NotMeasured
 from harness.jobs.channel import Channel, Watched
 from harness.jobs.limits import Limits
@@ -21,6 +22,7 @@ from harness.jobs.worker_process import _held_bytes
 from harness.places import process_mark
 from harness.results import announcements, store
 from harness.results.announcements import Announcements, announced_rows, remove_announcement, taken_by_force
+from harness.results.part_folders import round_folders, shard_folders
 from harness.results.store import Store
 
 MIB = 2**20
@@ -254,6 +256,32 @@ def test_no_item_was_at_work_when_a_run_was_killed_while_it_loaded(stage, tmp_pa
     dead.announce([row("a", stage=stage), row("b", stage=stage)])
     assert [each["cell"] for each in taken_by_force(tmp_path / "run")] == [*("ab" if stage != "load" else "")]
     assert not dead.path.exists()
+
+
+@pytest.mark.parametrize("again", ["here", "processes"])
+@pytest.mark.parametrize("cut", [[], ["runtime.shards=2"], ["protocol.precision=1e-9"]], ids=["", "shards", "rounds"])
+def test_what_a_run_that_was_killed_after_its_last_cell_has_left_is_cleared_away(cut, again, tmp_path):
+    words = ["run", "--quiet", "model=toys:net", "dataset=toys:images", "explainer=saliency", "metric=sparseness", *cut]
+    words += [f"runtime.runs={tmp_path}", "runtime.supervise=false", "runtime.sheet=0", "protocol.explain_batch=2"]
+    assert main(words) == 0
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    run = tmp_path / "main"
+    cells = sorted(Store(run).latest())
+    folders = [run, *shard_folders(run), *round_folders(run)]
+    assert len(folders) == (1 if not cut else 3 if "shards" in cut[0] else 2)
+    for folder in folders:
+        for announced in ([row("a"), row(cells[0])], [row(cells[-1])]), ([row(cells[0]), row("elsewhere")],):
+            left = Announcements(folder, dead.pid)
+            for each in announced:
+                left.announce(each)
+    living = Announcements(run, os.getpid())
+    living.announce([row(cells[0])])
+    assert main([*words, f"launcher={again}"]) == 0
+    for folder in folders:
+        found = [[each["cell"] for each in announced_rows(path)] for path in (folder / "working").glob("*.jsonl")]
+        expected = [[cells[0], "elsewhere"], *([[cells[0]]] if folder == run else [])]
+        assert sorted(found) == sorted(expected), "what another command will measure, or somebody measures, stays"
 
 
 def test_memory_of_its_own_counts_and_pages_of_a_file_do_not():
