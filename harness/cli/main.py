@@ -9,7 +9,7 @@ from io import TextIOWrapper
 
 from harness.cli import check, choose, compare, merge, plan, report, reproduce, run, table, trend, verify, view, watch
 from harness.cli import list as list_items
-from harness.cli.parser import Parser, example_lines, wrapped_paragraphs
+from harness.cli.parser import Parser, add_version, example_lines, wrapped_paragraphs
 from harness.errors import UserError, printable
 from harness.interrupts import asked_to_end, noting_signals
 
@@ -74,6 +74,7 @@ def parser_tree() -> Parser:
         description=wrapped_paragraphs(DESCRIPTION),
         epilog=example_lines(EXAMPLES),
     )
+    add_version(tree)
     verbs = tree.add_subparsers(title="verbs", dest="verb", metavar="VERB", required=True, prog="harness")
     for verb in VERBS:
         verb.add_parser(verbs).set_defaults(execute=verb.execute)

@@ -107,7 +107,6 @@ def add_overrides(parser: Parser) -> None:
         words="run a job again from the file in which Hydra saved it",
     )
     flag("--hydra-help", nargs=0, words="print Hydra's own help")
-    flag("--version", nargs=0, words="print Hydra's version")
 
 
 def add_quiet(parser: Parser, words: str = "print only the result and errors") -> None:

@@ -1,12 +1,15 @@
 """The parts that the parsers of all verbs share: help texts with examples, common flags, errors of one line."""
 
 import argparse
+import platform
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from textwrap import fill, indent
 from typing import Any, NoReturn
 
+from harness import __version__
 from harness.cli.sections import CONFIG_GROUPS, full_setting
 from harness.errors import UserError, unknown
 
@@ -80,6 +83,21 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
             self._action_max_length = max(self._action_max_length, *room)
 
 
+class _PrintVersions(argparse.Action):
+    """Prints the versions, found only when they are asked for, and ends."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print(f"harness {__version__}, torch {version('torch')}, Python {platform.python_version()}")
+        parser.exit()
+
+
+def add_version(parser: argparse.ArgumentParser) -> None:
+    """``--version``: that of this project, with those that decide the most about a score, in one line."""
+    parser.add_argument(
+        "--version", nargs=0, action=_PrintVersions, help="print the versions of harness, torch and Python"
+    )
+
+
 def add_verb(verbs: Any, name: str, does: str, details: str, examples: Mapping[str, str], **settings: Any) -> Parser:
     """Add a verb (or a kind below a verb) to the tree and return its parser.
 
@@ -90,6 +108,7 @@ def add_verb(verbs: Any, name: str, does: str, details: str, examples: Mapping[s
     description = wrapped_paragraphs(f"{does[0].upper()}{does[1:]}.\n\n{details.strip()}")
     parser = verbs.add_parser(name, help=does, description=description, epilog=example_lines(examples), **settings)
     parser.set_defaults(parser=parser, takes_overrides=False, overrides=[])
+    add_version(parser)
     return parser
 
 

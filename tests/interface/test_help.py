@@ -7,7 +7,9 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
+from harness import __version__
 from harness.cli.choose import separated
 from harness.cli.hydra_config import for_each_job
 from harness.cli.main import main, parsed, parser_tree
@@ -47,6 +49,15 @@ def test_help_shows_every_flag_and_an_example_and_ends_well(words, capsys):
     for action in (each for each in PARSERS[words]._actions if each.help != argparse.SUPPRESS):
         assert action.help and all(flag in text for flag in action.option_strings) or not action.option_strings
     assert max(map(len, text.splitlines())) <= 120
+
+
+@pytest.mark.parametrize("words", PARSERS, ids=" ".join)
+def test_every_verb_tells_the_versions_of_harness_torch_and_python_in_one_line(words, capsys):
+    assert main([*words[1:], "--version"]) == 0
+    told = capsys.readouterr()
+    of_torch, of_python = torch.__version__.partition("+")[0], ".".join(map(str, sys.version_info[:3]))
+    assert re.fullmatch(rf"harness {__version__}, torch {of_torch}\S*, Python {of_python}\S*\n", told.out)
+    assert not told.err
 
 
 def test_the_first_help_lists_every_verb_in_a_line(capsys):
