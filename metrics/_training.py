@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Annotated
@@ -136,8 +136,9 @@ def _check_converged(losses: Tensor, steps: int, classes: int, rate: float) -> N
         )
 
 
-def on_model(samples: Samples, model: nn.Module, memo: dict) -> Samples:
-    """The same samples on another model, whose outputs go into a memo of their own."""
+def on_model(samples: Samples, model: nn.Module, key: Hashable) -> Samples:
+    """The same samples on another model with this key, whose outputs go into a memo of their own, kept as theirs is."""
+    memo = samples.shared(key, getattr(samples.memo, "another", dict))
     return replace(samples.live(), predictor=predictor_of(samples, model), memo=memo, scratch={}, block={})
 
 

@@ -72,7 +72,7 @@ def f_fidelity(
     train = training_samples(samples, training.most_work)
     key = ("f_fidelity", removed_share, baseline, training)
     model = samples.for_block(key, lambda: _trained_on_removal(train, removed_share, baseline, training))
-    tuned = on_model(samples, model, samples.shared(key, dict))
+    tuned = on_model(samples, model, key)
     whole = tuned.shared(("whole", score), lambda: _scored(tuned, 1, lambda sample, _: tuned.inputs[sample], score))
     partly = _scored(
         tuned,

@@ -151,7 +151,7 @@ def idsds(
     train = training_samples(samples, training.most_work)
     key = ("idsds", deletion.segments, deletion.baseline, training)
     model = samples.for_block(key, lambda: _fine_tuned(train, deletion, training))
-    tuned = on_model(samples, model, samples.shared(key, dict))
+    tuned = on_model(samples, model, key)
     maps = batch.remember(key, lambda: check_finite(explainer_on(batch, tuned)(tuned)))
     return deletion_correlation(tuned, batch.reduced(maps), deletion)
 

@@ -3,13 +3,13 @@
 So the memory of a block does not grow with the number of samples.
 """
 
-from collections.abc import Hashable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from mmap import mmap
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,73 +18,146 @@ from torch import Tensor
 from harness.places import temporary_folder
 
 BUDGET = 32 * 2**20  # bytes of results in memory
-SMALL = 2**16  # bytes of a tensor that always stays in memory
+TINY = 2**10  # bytes of a tensor that always stays in memory: the note of where it lies would take as much
+SMALL = 2**16  # bytes of a tensor that stays on the heap: pages of its own would be half empty
 SPILL_BYTES = 16 * 2**20  # bytes of one explainer's attributions above which they go into files
 
 
 @dataclass
 class Shelf:
-    """The memory budget of a block's memos, and a temporary folder for values beyond it, deleted with the shelf."""
+    """The memory budget of a block's memos, and a temporary file for what is beyond it, deleted with the shelf.
+
+    used     bytes in memory, of tensors and arrays of any size
+    spilled  number of tensors and arrays in the file
+    """
 
     budget: int = BUDGET
     used: int = 0
-    files: int = 0
+    spilled: int = 0
     _folder: TemporaryDirectory | None = field(default=None, repr=False)
 
     def put(self, value: Any) -> Any:
-        """The value itself, or the file that it was saved in; for a dataclass, this is done for each of its tensors."""
-        if is_dataclass(value):
-            parts = {name: self.put(part) for name, part in vars(value).items() if isinstance(part, Tensor)}
-            return replace(value, **parts)
-        if not isinstance(value, Tensor) or min(value.nbytes, value.untyped_storage().nbytes()) < SMALL:
-            return value  # for an expanded view, the size of its storage decides
-        if self.used + value.nbytes <= self.budget:
-            self.used += value.nbytes
-            return _outside_the_heap(value)
-        return OnDisk(self._save(value), value.device)
+        """The value itself, or one that tells of its tensors and arrays, however nested, where they lie in the file."""
+        return _with_each_array(value, self._put_array)
 
-    def _save(self, value: Tensor) -> Path:
-        self._folder = self._folder or temporary_folder()
-        path, self.files = Path(self._folder.name) / f"{self.files}.npy", self.files + 1
-        np.save(path, value.cpu().numpy(), allow_pickle=False)
-        return path
+    def _put_array(self, value: Tensor | np.ndarray) -> Any:
+        if isinstance(value, np.ndarray):
+            keep = value.nbytes < TINY or value.dtype.hasobject or self.used + value.nbytes <= self.budget
+            return self._kept(value, value.nbytes) if keep else self._save(value.dtype, value, None)
+        if value.layout is not torch.strided:  # its parts are not ours to know
+            return value
+        if type(value) is not Tensor or value.requires_grad:  # it is more than its numbers
+            return self._kept(value, value.nbytes)
+        storage = value.untyped_storage().nbytes()  # less than that of the numbers if a view repeats them
+        if storage < min(SMALL, value.nbytes):
+            return self._kept(value, storage)
+        if value.nbytes < TINY or self.used + value.nbytes <= self.budget:
+            return self._kept(_on_its_own(value, storage), value.nbytes)
+        numbers = value.cpu().resolve_conj().resolve_neg().contiguous().flatten().view(torch.uint8).numpy()
+        return self._save(value.dtype, numbers, value.device, value.shape)
 
-
-def _outside_the_heap(value: Tensor) -> Tensor:
-    """A tensor of a CPU in pages of its own, and any other as it is.
-
-    Blocks that stay between those that come and go leave the C library with free memory in pieces, none of which is
-    large enough for the next batch: the process takes twice as much and more.
-    """
-    if value.device.type != "cpu" or value.requires_grad:
+    def _kept(self, value: Any, room: int) -> Any:
+        self.used += room
         return value
-    pages = torch.frombuffer(mmap(-1, value.nbytes), dtype=value.dtype).view(value.shape)
-    return pages.copy_(value)
+
+    def _save(
+        self,
+        dtype: torch.dtype | np.dtype,
+        values: np.ndarray,
+        device: torch.device | None,
+        shape: tuple[int, ...] | None = None,
+    ) -> "OnDisk":
+        """Write the bytes of an array behind those that are in the file. Many small ones share it."""
+        self._folder, self.spilled = self._folder or temporary_folder(), self.spilled + 1
+        path = Path(self._folder.name) / "spilled"
+        with open(path, "ab") as file:
+            place = file.tell()
+            file.write(np.ascontiguousarray(values).data)
+        return OnDisk(path, place, values.nbytes, dtype, values.shape if shape is None else shape, device)
+
+
+def _on_its_own(value: Tensor, storage: int) -> Tensor:
+    """A tensor without the rest of a larger ``storage``, of that many bytes, which it is a view of.
+
+    A large one of a CPU gets pages of its own. Blocks that stay between those that come and go leave the C library with
+    free memory in pieces, none of which is large enough for the next batch: the process takes twice as much and more.
+    """
+    if value.device.type == "cpu" and value.nbytes >= SMALL:
+        pages = torch.frombuffer(mmap(-1, value.nbytes), dtype=value.dtype).view(value.shape)
+        return pages.copy_(value)
+    return value.clone() if storage > value.nbytes else value
 
 
 @dataclass(frozen=True)
 class OnDisk:
-    """A tensor that was saved in a file."""
+    """A tensor of a ``device``, or an array of numpy without one, of which a file has the bytes from a place on."""
 
     path: Path
-    device: torch.device
+    place: int
+    bytes: int
+    dtype: Any
+    shape: tuple[int, ...]
+    device: torch.device | None
 
-    def load(self) -> Tensor:
-        """The tensor, read from the file."""
-        return torch.from_numpy(np.load(self.path, allow_pickle=False)).to(self.device)
+    def load(self) -> Tensor | np.ndarray:
+        """The tensor or array, read from the file."""
+        read = np.fromfile(self.path, dtype=np.uint8, count=self.bytes, offset=self.place)
+        if self.device is None:
+            return read.view(self.dtype).reshape(self.shape)
+        return torch.from_numpy(read).view(self.dtype).view(self.shape).to(self.device)
 
 
 def _from_shelf(value: Any) -> Any:
     """A value as it was before it was put on the shelf."""
-    if isinstance(value, OnDisk):
-        return value.load()
+    return _with_each_array(value, lambda part: part.load() if isinstance(part, OnDisk) else part)
+
+
+def _with_each_array(value: Any, change: Callable[[Any], Any], walked: frozenset[int] = frozenset()) -> Any:
+    """A value, however nested, with ``change`` of each tensor, array and note of one; itself where nothing changes.
+
+    A memo inside a value looks after its own values. An empty mapping is one that will be filled, and stays the same.
+    """
+    if isinstance(value, Tensor | np.ndarray | OnDisk):
+        return change(value)
+    if isinstance(value, Memo) or id(value) in walked:
+        return value
+    walked |= {id(value)}
+    parts = _parts_of(value)
+    changed = {name: _with_each_array(part, change, walked) for name, part in parts.items()}
+    changed = {name: part for name, part in changed.items() if part is not parts[name]}
+    if not changed:
+        return value
     if is_dataclass(value):
-        return replace(value, **{name: part.load() for name, part in vars(value).items() if isinstance(part, OnDisk)})
-    return value
+        return replace(value, **changed)
+    if isinstance(value, dict):
+        return {**value, **changed}
+    in_order = [changed.get(name, part) for name, part in parts.items()]
+    return type(value)(*in_order) if hasattr(value, "_fields") else type(value)(in_order)
+
+
+def _parts_of(value: Any) -> dict[Any, Any]:
+    """The parts of a dataclass, dictionary, list or tuple that can be made again of other parts; none of others."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {each.name: getattr(value, each.name) for each in fields(value) if each.init}
+    if type(value) is dict:
+        return value
+    if type(value) in (list, tuple) or (isinstance(value, tuple) and hasattr(value, "_fields")):
+        return dict(enumerate(value))
+    return {}
+
+
+class _Item(NamedTuple):
+    """A value of a memo as it is on the shelf, how often its tensors had been changed, its bytes in memory, and whether
+    a part of it is in the file."""
+
+    value: Any
+    versions: list[int]
+    used: int
+    spilled: bool
 
 
 class Memo(MutableMapping[Hashable, Any]):
-    """A mapping that may save large tensors in files; it returns every value as it was stored.
+    """A mapping that may save tensors and arrays in a file; it returns every value as it was stored.
 
     A value of which a tensor was changed in place, by a metric that shared it, counts as not there: it is computed
     again, so that no number depends on who used the value before.
@@ -92,24 +165,31 @@ class Memo(MutableMapping[Hashable, Any]):
 
     def __init__(self, shelf: Shelf) -> None:
         self.shelf = shelf
-        self._items: dict[Hashable, tuple[Any, list[int]]] = {}
+        self._items: dict[Hashable, _Item] = {}
+
+    def another(self) -> "Memo":
+        """An empty memo within the same budget."""
+        return Memo(self.shelf)
 
     def __getitem__(self, key: Hashable) -> Any:
-        value, versions = self._items[key]
-        if _versions_of(value) != versions:
-            del self._items[key]
+        if key not in self:
+            del self[key]  # a KeyError, if there was none
             raise KeyError(key)
-        return _from_shelf(value)
+        item = self._items[key]
+        return _from_shelf(item.value) if item.spilled else item.value
 
     def __setitem__(self, key: Hashable, value: Any) -> None:
+        if key in self._items:
+            del self[key]
+        used, spilled = self.shelf.used, self.shelf.spilled
         stored = self.shelf.put(value)
-        self._items[key] = stored, _versions_of(stored)
+        self._items[key] = _Item(stored, _versions_of(stored), self.shelf.used - used, self.shelf.spilled > spilled)
 
     def __delitem__(self, key: Hashable) -> None:
-        del self._items[key]
+        self.shelf.used -= self._items.pop(key).used
 
     def __contains__(self, key: object) -> bool:
-        return key in self._items and _versions_of(self._items[key][0]) == self._items[key][1]
+        return key in self._items and _versions_of(self._items[key].value) == self._items[key].versions
 
     def __iter__(self) -> Iterator[Hashable]:
         return iter(self._items)
