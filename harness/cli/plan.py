@@ -98,9 +98,15 @@ def _printed_states(config: dict[str, Any]) -> dict[tuple[Any, str], str]:
     from harness.results.store import Store
 
     plan = Plan.of(config).with_control()
-    store = Store(plan.directory)
-    rows = finished_rows(store, plan.cells)
-    plan = labelled_in_run(plan, store)
+    run = Store(plan.run_directory)
+    plan = labelled_in_run(plan, run)
+    rows = finished_rows(run, plan.cells)
+    if plan.is_part:  # it measures what the run lacks
+        finished = {cell.id for cell in plan.cells} - {cell.id for cell in plan.pending(rows)}
+        of_part = finished_rows(Store(plan.directory), plan.cells)
+        rows = {cell_id: rows[cell_id] for cell_id in finished} | {
+            cell_id: row for cell_id, row in of_part.items() if cell_id not in finished
+        }
     states = {cell: plan.state(cell, rows.get(cell.id)) for cell in plan.cells}
     print(f"{plan.title}: {len(plan.cells)} cells in {plan.place}: {_state_counts(states.values())}")
     for explainer in plan.explainers:

@@ -44,7 +44,7 @@ def estimate_job(
     Raises UserError where model and data cannot be loaded, and where an item leaves something that spoils this process.
     In a sweep, a model that does not take the data costs nothing: its cells are not applicable.
     """
-    plan = labelled_in_run(plan, Store(plan.directory))
+    plan = labelled_in_run(plan, Store(plan.run_directory))
     if plan.runtime.threads:
         torch.set_num_threads(plan.runtime.threads)
     devices = devices_named(plan.runtime.device)

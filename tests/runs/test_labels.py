@@ -10,9 +10,12 @@ import pytest
 
 import harness
 from harness.cli.main import main
+from harness.cli.plan import _printed_states
 from harness.errors import UserError
 from harness.jobs import run_labels, runner
+from harness.jobs.calibration import estimate_job
 from harness.jobs.plan import Plan
+from harness.jobs.progress import Progress
 from harness.jobs.run_labels import claimed_labels, row_of_labels
 from harness.places import process_mark
 from harness.results import disk
@@ -106,6 +109,23 @@ def test_rows_are_renamed_all_or_none(config, monkeypatch):
     assert models_of(run) == {"first"}
     harness.run(block_of(config, "", "second"))
     assert models_of(run) == {"second"} and len(Store(run).files()) == before + 1
+
+
+def test_the_plan_and_the_estimate_of_a_shard_call_a_model_as_the_run_does_and_count_what_the_run_lacks(
+    config, tmp_path, capsys
+):
+    block = block_of(config, "shards", metrics=[3.0])
+    for number, label in ((0, "first"), (1, "second")):  # shard 0 keeps the label under which it was measured
+        part = block_of(config, "shards", label)
+        harness.run({**part, "runtime": {**part["runtime"], "shard": number}})
+    harness.run({**block_of(config, "", "second", metrics=[4.0]), "protocol": block["protocol"]})
+    block["metric"]["more4.0"] = {"name": "toys:total", "scale": 4.0}
+    block = {**block, "runtime": {**block["runtime"], "shard": 0}}
+    states = _printed_states(block)
+    assert capsys.readouterr().out.startswith("second on toys:images: 12 cells in ")
+    assert sorted(states.values()) == ["done"] * 6 + ["new"] * 6, "the control and one metric are new"
+    plan = Plan.of(block)
+    assert estimate_job(plan, tmp_path / "estimate", Progress(quiet=True)).title == "second on toys:images"
 
 
 def test_runs_with_one_label_for_two_models_are_not_merged(config, tmp_path, capsys):
