@@ -122,7 +122,7 @@ def _with_each_array(value: Any, change: Callable[[Any], Any], walked: frozenset
     if isinstance(value, Memo) or id(value) in walked:
         return value
     walked |= {id(value)}
-    parts = _parts_of(value)
+    parts = _inner_values(value)
     changed = {name: _with_each_array(part, change, walked) for name, part in parts.items()}
     changed = {name: part for name, part in changed.items() if part is not parts[name]}
     if not changed:
@@ -135,7 +135,7 @@ def _with_each_array(value: Any, change: Callable[[Any], Any], walked: frozenset
     return type(value)(*in_order) if hasattr(value, "_fields") else type(value)(in_order)
 
 
-def _parts_of(value: Any) -> dict[Any, Any]:
+def _inner_values(value: Any) -> dict[Any, Any]:
     """The parts of a dataclass, dictionary, list or tuple that can be made again of other parts; none of others."""
     if is_dataclass(value) and not isinstance(value, type):
         return {each.name: getattr(value, each.name) for each in fields(value) if each.init}
