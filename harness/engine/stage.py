@@ -33,7 +33,7 @@ from harness.engine.several_inputs import split_inputs
 from harness.engine.targets import check_labels, chosen_targets, labels_of_targets, separate_labels, with_target_tensors
 from harness.engine.tuning import tune
 from harness.identity import weights_of
-from harness.predictor import Carried, Predictor, default_chunk
+from harness.predictor import Carried, Predictor, default_chunk, predicted_class
 from harness.randomness import sample_keys
 from harness.samples import Samples
 from harness.sources import Data, LoadedModel
@@ -107,7 +107,18 @@ class Stage:
 
     @cached_property
     def flags(self) -> list[str]:
-        """Warnings about the model, in words, that concern every score; at full precision only."""
+        """Warnings about the model, in words, that concern every score."""
+        return self._undecided_in_words() + self._randomness_in_words()
+
+    def _undecided_in_words(self) -> list[str]:
+        """A warning if classes are explained that the model predicts, and for some samples it predicts none."""
+        count = int((self.decisions < 0).sum()) if self.target == "predicted" and self.task.exclusive else 0
+        if not count:
+            return []
+        return [f"the model decides for no class on {count} of {self.count} samples: all outputs are the same there"]
+
+    def _randomness_in_words(self) -> list[str]:
+        """A warning if the model's outputs are random; at full precision only."""
         if self.protocol.dtype != "float32":
             return []
         inputs = self.first()[:FEW]
@@ -143,6 +154,11 @@ class Stage:
         """The predicted class of each sample (N,), or its most likely label; 0 for a single output."""
         single = self.outputs.shape[1] == 1
         return torch.zeros(self.count, dtype=torch.long) if single else self.outputs.argmax(1)
+
+    @property
+    def decisions(self) -> Tensor:
+        """The class (N,) that the outputs decide for, below 0 where all are the same; one output decides for 0."""
+        return predicted_class(self.outputs)
 
     @property
     def confidences(self) -> Tensor | None:

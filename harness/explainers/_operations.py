@@ -148,7 +148,7 @@ def traced(model: nn.Module, inputs: Tensor, rules: Mapping[str, OperationRule])
             outputs = model(passed)
         with torch.no_grad():
             expected = model(inputs[:1].clone())
-    difference = lambda got: float((got.detach() - expected).masked_fill(_same_operand(got, expected), 0).abs().max())
+    difference = lambda got: float((got.detach() - expected).masked_fill(_equal_or_nan(got, expected), 0).abs().max())
     drift = max(DRIFT, ROUNDINGS * torch.finfo(expected.dtype).eps)
     allowed, off = drift * float(expected.nan_to_num(0, 0, 0).abs().max()) + 1e-6, difference(outputs[:1])
     if not off <= allowed:
@@ -160,7 +160,7 @@ def traced(model: nn.Module, inputs: Tensor, rules: Mapping[str, OperationRule])
     return outputs, leaf, operations
 
 
-def _same_operand(first: Tensor, second: Tensor) -> Tensor:
+def _equal_or_nan(first: Tensor, second: Tensor) -> Tensor:
     """Where two tensors have the same value, bool: NaN is the same as NaN, and infinity as itself."""
     return (first == second) | (first.isnan() & second.isnan())
 

@@ -10,11 +10,15 @@ import harness
 from explainer_worlds import linear_net
 from harness.api import make_batch
 from harness.engine.clean_outputs import clean_outputs
+from harness.engine.protocol import Protocol
+from harness.engine.stage import set_stage
 from harness.errors import OUTPUTS_NOT_FINITE, UserError
 from harness.explainers._decisions import decided
+from harness.jobs.accuracy import accuracy_lines
 from harness.metrics._mosaic_pool import training_pool
 from harness.metrics._outputs import same_class
 from harness.predictor import NO_CLASS, UNDECIDED, Predictor, predicted_class
+from harness.sources import LoadedModel
 from harness.task import CLASSES
 from metric_worlds import explaining, gradient, on, samples
 
@@ -97,3 +101,16 @@ def test_outputs_that_are_no_numbers_choose_no_class_to_explain():
     inputs[1, 0] = 10.0
     with pytest.raises(UserError, match="clean inputs hold NaN"):
         clean_outputs(Predictor(spoilt_rows(net, NAN)), inputs, {})
+
+
+def test_a_run_says_where_the_model_decides_for_no_class_and_counts_it_as_wrong():
+    net, _ = linear_net((6,))
+    inputs = torch.randn(4, 6)
+    inputs[1, 0] = 10.0
+    labels = spoilt_rows(net, 0.0)(inputs).argmax(1)
+    data = harness.Data(inputs, labels=labels)
+    stage = set_stage(LoadedModel(spoilt_rows(net, 0.0)), data, Protocol(target="predicted"), torch.device("cpu"))
+    assert any("no class on 1 of 4 samples" in flag for flag in stage.flags)
+    assert "right on 3 of 4 samples" in accuracy_lines(stage)[0]
+    given = set_stage(LoadedModel(net), data, Protocol(target="predicted"), torch.device("cpu"))
+    assert given.flags == [] and "right on" in accuracy_lines(given)[0]
