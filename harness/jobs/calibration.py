@@ -16,13 +16,23 @@ from harness.engine.cost import synchronize
 from harness.engine.item_guard import Spoilt
 from harness.engine.protocol import precision
 from harness.engine.selection import Cell
+from harness.engine.stage import Stage
 from harness.errors import NotApplicable, UserError, one_line
 from harness.interrupts import asked_by_user
 from harness.jobs.calibration_run import SmallRun
 from harness.jobs.channel import Watched
 from harness.jobs.environment import device_name
 from harness.jobs.finished import finished_rows
-from harness.jobs.forecast import Forecast, Measurement, Shape, Workload, is_worth_it, next_size
+from harness.jobs.forecast import (
+    MOST_SECONDS_TO_REPEAT,
+    Forecast,
+    Measurement,
+    Shape,
+    Workload,
+    is_worth_it,
+    next_size,
+    warmed,
+)
 from harness.jobs.job_estimate import JobEstimate
 from harness.jobs.lease import Alone, devices_named, lease
 from harness.jobs.pending_work import works_of
@@ -109,11 +119,21 @@ class Calibration:
             self.watched.measured = True
         while (size := next_size(self._sizes, stage.count, batch, self.seconds)) is not None and self._goes_on(size):
             self.progress.say(f"measuring {len(self.cells)} cells on {size} of {stage.count} samples")
-            started = time.perf_counter()
-            self.measurements.append(self.run.measure(stage, size, self.cells, self.alone))
-            self.seconds = time.perf_counter() - started
-            self.progress.say(f"{'':>9}{self.seconds:.1f} s")
+            measured = self._measured(stage, size)
+            if not self.measurements and self.seconds <= MOST_SECONDS_TO_REPEAT:
+                self.progress.say("measuring them once more: the first time takes longer")
+                measured, further = warmed(measured, self._measured(stage, size))
+                self.run.loading += further
+            self.measurements.append(measured)
         return self._outcome()
+
+    def _measured(self, stage: Stage, size: int) -> Measurement:
+        """Measure on so many samples, and say how long that took."""
+        started = time.perf_counter()
+        found = self.run.measure(stage, size, self.cells, self.alone)
+        self.seconds = time.perf_counter() - started
+        self.progress.say(f"{'':>9}{self.seconds:.1f} s")
+        return found
 
     def refused(self, error: NotApplicable) -> JobEstimate:
         """The estimate for a model that does not take the data."""
@@ -132,7 +152,8 @@ class Calibration:
         # At most what it would take if nothing of the last measurement had been paid once.
         further = self.seconds * size / self._sizes[-1]
         total = sum(float(forecast.taken(work)[0]) for work in self.works)
-        return is_worth_it(time.perf_counter() - self.started, further, total, forecast.settled)
+        at_most = self.seconds * sum(work.samples for work in self.works) / self._sizes[-1]
+        return is_worth_it(time.perf_counter() - self.started, further, total, forecast.settled, at_most)
 
     def _forecast(self) -> Forecast:
         entries = {cell.explainer.label: cell.explainer.entry for cell in self.cells}

@@ -16,7 +16,7 @@ clock or a file.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -26,6 +26,11 @@ GROWTH = 4  # a set of samples has about so many times the samples of the one be
 # A calibration goes on for this many seconds, if they are at most half of what is predicted, or for this share of what
 # is predicted; but never beyond the last number of seconds.
 ENOUGH_SECONDS, SHARE, MOST_SECONDS = 30.0, 0.05, 300.0
+# While the line is not known well, it may predict too little, and so end the calibration that would correct it. So some
+# seconds are spent whatever it says, if the work would take twice as long were nothing of it paid once.
+SECONDS_ANYWAY = 10.0
+# A first measurement that takes no longer is made again: it imports, fills caches and makes the first calls.
+MOST_SECONDS_TO_REPEAT = 15.0
 # As long as less than this share of a measurement grows with the samples, its noise is multiplied by their number: then
 # it goes on for this many seconds.
 SETTLED, SECONDS_TO_SETTLE = 0.7, 90.0
@@ -246,10 +251,24 @@ def next_size(sizes: Sequence[int], samples: int, batch: int, seconds: float = 0
     return size if size >= 2 * sizes[-1] else None
 
 
-def is_worth_it(spent: float, further: float, total: float, settled: bool) -> bool:
+def is_worth_it(spent: float, further: float, total: float, settled: bool, at_most: float) -> bool:
     """Whether a calibration that has taken ``spent`` seconds goes on for ``further`` ones, of work of ``total``.
 
-    ``settled``: whether most of the last measurement was for what grows with the number of samples.
+    ``settled``: whether most of the last measurement was for what grows with the number of samples. ``at_most`` is what
+    the work takes if all of it does.
     """
     enough = ENOUGH_SECONDS if settled else SECONDS_TO_SETTLE
-    return spent + further <= min(MOST_SECONDS, max(SHARE * total, min(enough, total / 2)))
+    anyway = 0.0 if settled else min(SECONDS_ANYWAY, at_most / 2)
+    return spent + further <= min(MOST_SECONDS, max(SHARE * total, min(enough, total / 2), anyway))
+
+
+def warmed(cold: Measurement, warm: Measurement) -> tuple[Measurement, float]:
+    """The second of two measurements of the same samples, and the seconds that the first one took longer.
+
+    These are paid once by each process, and belong to its loading: a line through the cold measurement would rise too
+    little.
+    """
+    own = lambda each: sum(float(taken[0]) for piece, taken in each.taken.items() if piece.kind != "load")
+    further = max(0.0, own(cold) - own(warm))
+    load = warm.taken[Piece("load")] + np.array([further, 0.0, 0.0])
+    return replace(warm, taken={**warm.taken, Piece("load"): load}), further

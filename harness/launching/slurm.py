@@ -229,12 +229,17 @@ def sbatch_words(settings: Slurm) -> list[str]:
     return [f"--{name}" if value is True else f"--{name}={value}" for name, value in asked.items()]
 
 
+def minutes_of_job(settings: Slurm) -> int:
+    """The time limit of a job: Slurm counts whole minutes."""
+    return max(1, math.ceil(settings.hours * 60))
+
+
 def sbatch_options(settings: Slurm) -> dict[str, Any]:
     """The options of sbatch, by the names that submitit gives them."""
     chosen = {name: getattr(settings, name) for name in ("partition", "account", "qos", "constraint")}
     return {
         "job_name": "harness",
-        "time": max(1, math.ceil(settings.hours * 60)),
+        "time": minutes_of_job(settings),
         "cpus_per_task": settings.cpus,
         "mem": f"{math.ceil(settings.memory * 1024)}MB",
         **({"gpus_per_node": settings.gpus} if settings.gpus else {}),

@@ -17,7 +17,7 @@ from harness.jobs import runner
 from harness.jobs.blocks import run_block
 from harness.jobs.calibration import estimate_job
 from harness.jobs.cost_lines import BatchLine, CostLine
-from harness.jobs.forecast import Forecast, Measurement, Piece, Shape, Workload, is_worth_it, next_size
+from harness.jobs.forecast import Forecast, Measurement, Piece, Shape, Workload, is_worth_it, next_size, warmed
 from harness.jobs.job_estimate import JobEstimate, wall_seconds
 from harness.jobs.plan import Plan
 from harness.jobs.progress import Progress
@@ -175,11 +175,33 @@ def test_sizes_grow_in_full_batches_and_leave_at_least_half_of_the_samples():
     assert sizes_of(1000, seconds=200)[:2] == [1, 2]
 
 
-def test_a_calibration_takes_a_small_share_of_the_time_or_seconds():
-    assert is_worth_it(5, 10, 1000, settled=True) and not is_worth_it(5, 10, 20, settled=True)
-    assert is_worth_it(100, 60, 4000, settled=True) and not is_worth_it(100, 60, 1000, settled=True)
-    assert not is_worth_it(200, 150, 1e6, settled=True)
-    assert is_worth_it(50, 30, 1000, settled=False) and not is_worth_it(50, 30, 100, settled=False)
+@pytest.mark.parametrize("at_most", [0, 1e9])
+def test_a_calibration_takes_a_small_share_of_the_time_or_seconds(at_most):
+    about, unsettled = {"settled": True, "at_most": at_most}, {"settled": False, "at_most": at_most}
+    assert is_worth_it(5, 10, 1000, **about) and not is_worth_it(5, 10, 20, **about)
+    assert is_worth_it(100, 60, 4000, **about) and not is_worth_it(100, 60, 1000, **about)
+    assert not is_worth_it(200, 150, 1e6, **about)
+    assert is_worth_it(50, 30, 1000, **unsettled) and not is_worth_it(50, 30, 100, **unsettled)
+
+
+def test_a_line_that_predicts_too_little_does_not_end_the_calibration_that_corrects_it():
+    assert is_worth_it(2, 5, total=3, settled=False, at_most=100) and not is_worth_it(6, 5, 3, False, at_most=100)
+    assert not is_worth_it(2, 5, total=3, settled=True, at_most=100), "then the line is known"
+    assert not is_worth_it(2, 5, total=3, settled=False, at_most=12), "it is worth no more than half of the work"
+
+
+@pytest.mark.parametrize("samples", [20, 40, 500])
+def test_what_the_first_measurement_takes_longer_is_paid_once(samples):
+    """Here each piece takes 9 seconds longer the first time, which a line to the second size would tell as falling."""
+    cold, warm = measurement(1), measurement(1)
+    late = {piece: taken + vector(9, 0, 0) * (piece.kind != "load") for piece, taken in cold.taken.items()}
+    first, further = warmed(replace(cold, taken=late), warm)
+    assert further == 9 * sum(piece.kind != "load" for piece in late)
+    second = measurement(4)
+    second.taken[Piece("load")] += vector(further, 0, 0)
+    found = Forecast([first, second], Shape(BATCH, PICTURES, repeated)).taken(Workload(CELLS, samples))
+    np.testing.assert_allclose(found, sum(planted(samples).values()) + vector(further, 0, 0), rtol=1e-12)
+    assert warmed(warm, replace(cold, taken=late))[1] == 0, "a machine that was busier the second time"
 
 
 def test_measurements_settle_when_most_of_them_grows_with_the_samples():

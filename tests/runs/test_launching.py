@@ -483,11 +483,17 @@ def test_a_plan_tells_the_request_to_slurm_and_what_of_it_is_too_little(tmp_path
     estimate = JobEstimate("a block", "cpu", 1, 8, parts=[9_000.0], memory=(3.0, None))
     *_, time, memory = request_lines(Slurm(hours=0.5, requeues=2, memory=2), 1, [estimate])
     assert time == (
-        "warning: the longest job takes 2.50 h here, so that it comes into the queue again 4 times, and "
+        "warning: the longest job takes 2.50 h here, so that it comes into the queue again 5 times, and "
         "launcher.requeues=2 is too few; launcher.hours=4 leaves it time"
     )
     assert memory == "warning: a job holds 3.0 GiB here; launcher.memory=4 is enough for it"
     assert len(list(request_lines(Slurm(), 1, [estimate]))) == 2
+    fits = JobEstimate("a block", "cpu", 1, 8, parts=[3_510.0], memory=(3.0, None))
+    assert len(list(request_lines(Slurm(hours=1), 1, [fits]))) == 2, "a job ends 90 seconds before its time limit"
+    *_, time = request_lines(Slurm(hours=1), 1, [JobEstimate("a block", "cpu", 1, 8, parts=[3_511.0])])
+    assert "comes into the queue again once; launcher.hours=2 leaves it time" in time
+    *_, time = request_lines(Slurm(hours=0.01), 1, [fits])
+    assert time.endswith("so that launcher.hours=0.01 leaves it none; launcher.hours=2 does")
 
 
 def test_each_launcher_has_its_settings_in_a_file_with_the_same_defaults():
