@@ -28,7 +28,7 @@ def accuracy_lines(stage: Stage) -> list[str]:
     ):
         return []
     labels = labels[: stage.count].cpu()
-    right, count = int((stage.decisions == labels).sum()), stage.count
+    right, count = int((stage.decisions.cpu() == labels).sum()), stage.count
     values, counts = torch.unique(labels, return_counts=True)
     most, chance = int(values[counts.argmax()]), int(counts.max()) / count
     name = _class_name(most, stage.model.classes or stage.data.classes)
