@@ -9,6 +9,7 @@ processes most of the time; each process, and what it starts, computes with one 
 Tests that take the fixture ``device`` run on the GPU where there is one; HARNESS_TEST_DEVICE=cpu or cuda:N chooses.
 """
 
+import gc
 import os
 import random
 import secrets
@@ -38,6 +39,7 @@ def pytest_configure(config):
     tempfile.tempdir = folder.name
     config.add_cleanup(folder.cleanup)
     run.SUPERVISES = False  # tests look into their own process, and a process for each run takes seconds
+    gc.disable()  # until all tests are collected: to search their objects again and again took a third of that time
 
 
 @pytest.hookimpl(optionalhook=True)  # there is no such hook without xdist
@@ -63,6 +65,13 @@ def pytest_collection_modifyitems(items):
     if "PYTEST_XDIST_WORKER" in os.environ:
         tests = Counter(item.path for item in items)
         items.sort(key=lambda item: (item.path.stem not in LONG, -tests[item.path], item.path))
+
+
+def pytest_collection_finish(session):
+    """The tests and the libraries stay to the end: from now on only what tests make is searched for garbage."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_report_header():
