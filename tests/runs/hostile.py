@@ -96,6 +96,7 @@ def scribbler(model, inputs, targets):
 
 def liar(model, inputs, targets):
     """Tells the supervisor, in words of the harness, that the run is done."""
+    gc.unfreeze()  # else it is not found among the objects from before the libraries were imported
     (channel,) = (each for each in gc.get_objects() if type(each).__name__ == "Channel")
     channel.send(done=0, measured=True)
     time.sleep(600)
