@@ -165,7 +165,7 @@ def test_conditions_in_words():
     conditions = (Condition(1, True, 0.123456), Condition(0, False, -2.0))
     assert in_words(conditions, ("age", "dose"), np.ones(2)) == "if dose > 0.1235 and age <= -2"
     assert in_words(conditions, ("age", "dose"), np.array([8.0, 1.0])) == "if dose > 0.1235 and age <= -16"
-    assert in_words((), ()) == "otherwise"
+    assert in_words((), (), np.ones(0)) == "otherwise"
 
 
 @pytest.mark.parametrize(
